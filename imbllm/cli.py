@@ -189,12 +189,12 @@ def _with_given(sampler, X, y, given):
     "`X` and `y`, and below them new rows with `given` cells."
     import numpy as np, pandas as pd
     from imblearn.utils import check_sampling_strategy
-    from imbllm.oversampler import _given_cell
+    from imbllm.oversampler import given_cell
     from imbllm.schema import infer_schema
     schema = infer_schema(X, sampler.categorical_features)
     unknown = [name for name in given if name not in schema.names]
     if unknown: raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {schema.names} besides the target.")
-    for name, value in given.items(): _given_cell(schema[schema.names.index(name)], value)
+    for name, value in given.items(): given_cell(schema[schema.names.index(name)], value)
     wanted = {label: n for label, n in check_sampling_strategy(sampler.sampling_strategy, y, "over-sampling").items() if n}
     if not wanted: return X, y
     sampler.fit(X, y)
