@@ -66,7 +66,7 @@ def render():
     nb.metadata["language_info"] = {"name": "python"}
     text, _ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r"<style[^>]*>.*?</style>\n?", "", text, flags=re.S)  # pandas' own; GitHub would print it
-    text = re.sub(r"^```python\n```\n", "", text, flags=re.M)  # code hidden by echo: false
+    text = re.sub(r"^```python\n\s*```\n", "", text, flags=re.M)  # code hidden by echo: false
     text = re.sub(r"[ \t]+$", "", text, flags=re.M)
     return header + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
