@@ -132,7 +132,7 @@ def row_loss(
     length:torch.Tensor, # Their lengths, `(b,)`
     forced:torch.Tensor=None, # Ids that are never sampled, `(k,)`: nothing is learnt of when they come
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
-    """Mean negative log-likelihood of the tokens after the first, in nats. Padding on the right and `forced` tokens count for nothing. Source: Eq. 1 of the paper."""
+    """Mean negative log-likelihood of the tokens after the first, in nats. Padding on the right and `forced` tokens count for nothing. Source: the maximum-likelihood fine-tuning of the paper."""
     real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
     target = real.clone() if forced is None else real & ~torch.isin(ids, forced)
     target[:, 0] = False
@@ -207,13 +207,14 @@ def finetune(
 
     With `held_out`, training stops after `patience` measurements without improvement and the best weights are restored. With `checkpoint_dir`, an interruption loses
     at most `checkpoint_every` steps; calling again goes on from there, to the same result. Started by `accelerate launch`,
-    each process trains on its own batches. The global random state of torch is left as it was. Source: Section III-C of the paper.
+    each process trains on its own batches. The global random state of torch is left as it was. Source: the fine-tuning of the paper.
     """
     device, run = next(model.parameters()).device, _Run(model, lr, weight_decay, fingerprint)
     if checkpoint_dir: run.resume(checkpoint_dir)
     h, forward, rank, world, backward = run.history, model, 0, 1, torch.Tensor.backward
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import Accelerator
+        try: from accelerate import Accelerator
+        except ImportError as e: raise ImportError("Training on several processes needs accelerate: pip install 'imbllm[accelerate]'.") from e
         accelerator = Accelerator(cpu=device.type == "cpu")
         forward, run.optimizer = accelerator.prepare(model, run.optimizer)
         rank, world, backward = accelerator.process_index, accelerator.num_processes, accelerator.backward

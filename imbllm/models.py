@@ -30,7 +30,7 @@ def embedded_model(
 ) -> GPT2LMHeadModel: # A model with random weights
     """A small GPT-2 with random weights for a vocabulary of `vocab_size` tokens and rows of up to `n_positions` tokens.
 
-    It differs from GPT-2's own settings where a few hundred updates ask for it: larger initial weights, no dropout, an untied head (`benchmarks/ablation.py` measures each).
+    Initial weights are larger than GPT-2's, there is no dropout, and the head is a matrix of its own; `benchmarks/ablation.py` measures what each of these does.
 
     The global random state of torch is left as it was.
     """

@@ -131,7 +131,7 @@ class ImbLLM(BaseOverSampler):
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         n_bins=50, # Embedded model: bins of a number with more distinct values
-        checkpoint_dir=None, # Folder for checkpoints, to resume from
+        checkpoint_dir=None, # Folder for checkpoints, to resume from; needs a whole number as `random_state`
         checkpoint_every=100, # Updates between checkpoints
         device="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
         bf16=None, # Compute in bfloat16; `None`: on a GPU
@@ -229,6 +229,8 @@ class ImbLLM(BaseOverSampler):
     # --- training ---
 
     def _train(self, X, y, label_name):
+        if self.checkpoint_dir is not None and not isinstance(self.random_state, numbers.Integral):
+            raise ValueError(f"checkpoint_dir needs a whole number as random_state, so that a resumed run is the same run; got {self.random_state!r}.")
         frame = as_frame(X)
         self.schema_, self._as_array = infer_schema(frame, self.categorical_features), not isinstance(X, pd.DataFrame)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)

@@ -21,7 +21,7 @@ def permute(
 
     `fix_y` puts the label first and the features in random order; `permute_xy` shuffles all; `label_last` shuffles
     the features and ends with the label; `identity` is 0, 1, ..., d. Raises `ValueError` for any other name.
-    Source: Section III-B of the paper; `label_last` is what Pred-LLM does.
+    Source: `fix_y` and `permute_xy` of the paper; `label_last` is what Pred-LLM does.
     """
     if permutation not in PERMUTATIONS: raise ValueError(f"permutation must be one of {', '.join(PERMUTATIONS)}; got {permutation!r}.")
     order = np.tile(np.arange(1 + d), (n, 1))

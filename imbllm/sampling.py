@@ -278,7 +278,7 @@ def prompt_rows(
     permutation:str, # How to order the other features: `"identity"`, or else at random
     rng:np.random.Generator, # Source of randomness
 ) -> tuple: # Codes, `(n, 1 + d)`, order, `(n, 1 + d)`, and the number of fields set
-    """Rows to be completed: codes `(n, 1 + d)`, order `(n, 1 + d)` and how many fields of each order are set. Source: Section III-D of the paper."""
+    """Rows to be completed: codes `(n, 1 + d)`, order `(n, 1 + d)` and how many fields of each order are set. Source: `condition_yx` and `condition_y` of the paper."""
     d = len(frequency) - 1
     codes = np.zeros((n, 1 + d), dtype="int64")
     order = permute(n, d, "identity" if permutation == "identity" else "fix_y", rng)
@@ -328,7 +328,7 @@ def sample_rows(
     seed:int=0, # Seed of everything that is drawn
     batch_size:int=1024, # Rows per batch
 ): # Frames with the label first
-    """Sample `n` complete, valid rows of one label; yields DataFrames of at most `batch_size` rows, the label first. Source: Section III-D of the paper."""
+    """Sample `n` complete, valid rows of one label; yields DataFrames of at most `batch_size` rows, the label first. Source: `condition_yx` and `condition_y` of the paper."""
     for i, first in enumerate(range(0, n, batch_size)):
         rng, generator = np.random.default_rng([seed, label, i]), torch.Generator().manual_seed(hash((seed, label, i)) % 2**63)
         codes, order, known = prompt_rows(first, min(batch_size, n - first), label, given or {}, frequency, condition, permutation, rng)

@@ -21,7 +21,7 @@ def to_sentence(
     codes:np.ndarray, # One row of codes, `(1 + d,)`
     order=None, # Positions of the columns in the order to print; default: as they come
 ) -> str: # "Y is y, X1 is v1, ..."
-    """One row as the sentence of the paper: "Y is y, X1 is v1, X2 is v2". Source: Section III-A of the paper."""
+    """One row as the sentence of the paper: "Y is y, X1 is v1, X2 is v2". Source: the serialization of the paper."""
     order = range(len(columns)) if order is None else [j for j in order if j >= 0]
     return ", ".join(f"{columns[j].name} is {columns[j].texts[codes[j]]}" for j in order)
 
