@@ -63,7 +63,7 @@ def given_cell(col, value):
         cell = pd.Series([pd.Timestamp(value) if col.values.dtype.kind == "M" or isinstance(col.values.dtype, pd.DatetimeTZDtype) else value]).astype(col.values.dtype)
         number = Column(col.name, col.kind, cell).numbers[0]
     except (TypeError, ValueError) as e: raise UnknownValueError(f"given: column {col.name!r} is {col.kind}; {value!r} is not.") from e
-    if col.kind == "numeric" and number != float(value): raise UnknownValueError(f"given: column {col.name!r} holds whole numbers; got {value!r}.")
+    if pd.api.types.is_integer_dtype(col.values.dtype) and number != float(value): raise UnknownValueError(f"given: column {col.name!r} holds whole numbers; got {value!r}.")
     if not col.numbers[0] <= number <= col.numbers[-1]: raise UnknownValueError(f"given: column {col.name!r} goes from {col.texts[0]} to {col.texts[col.n_present - 1]}; got {value!r}.")
     return int(nearest_codes(col, number)), cell
 
