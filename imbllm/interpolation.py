@@ -7,9 +7,8 @@ __all__ = ['interpolate', 'partners', 'Interpolation']
 
 # %% ../nbs/03_interpolation.ipynb #168d29d2
 import numpy as np
-import pandas as pd
 from sklearn.neighbors import NearestNeighbors
-from .schema import number_text, nearest_codes, infer_column, infer_schema, Schema
+from .schema import nearest_codes, number_text
 
 # %% ../nbs/03_interpolation.ipynb #3f32d6d0
 def interpolate(

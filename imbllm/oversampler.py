@@ -6,8 +6,7 @@
 __all__ = ['PRESETS', 'EMBEDDED', 'PRETRAINED', 'EMBEDDED_STEPS', 'FINETUNE_ON', 'given_cell', 'ImbLLM']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
-import hashlib, json, math, numbers, os, shutil, warnings
-from collections.abc import Mapping
+import hashlib, json, numbers, os, shutil, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
@@ -27,7 +26,7 @@ from .interpolation import Interpolation
 from .models import check_context, context_limit, embedded_model, load_llm, resolve_device, trim_vocabulary, untrimmed
 from .permutation import PERMUTATIONS
 from .sampling import CONDITIONS, Grammar, sample_rows
-from .schema import (Column, EmptyTableError, Schema, TableError, UnknownValueError, as_frame, column_from_json, column_to_json, encode_column,
+from .schema import (Column, EmptyTableError, Schema, UnknownValueError, as_frame, column_from_json, column_to_json, encode_column,
     infer_column, infer_schema, nearest_codes)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
