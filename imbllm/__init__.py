@@ -1,8 +1,8 @@
 __version__ = "0.0.1"
-__all__ = ["ImbLLM"]
+__all__ = ["ImbLLM", "GReaT", "PredLLM", "TapTap", "LITO"]
 
 def __getattr__(name):
-    "Import the estimator when it is asked for: the command line answers `--help` without torch."
-    if name != "ImbLLM": raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .oversampler import ImbLLM
-    return ImbLLM
+    "Import the estimators when they are asked for: the command line answers `--help` without torch."
+    if name not in __all__: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import oversampler
+    return getattr(oversampler, name)

@@ -7,7 +7,8 @@ __all__ = ['WINDOW', 'CHECKPOINT', 'Corpus', 'cosine_schedule', 'CheckpointError
            'load_checkpoint', 'row_loss', 'History', 'finetune']
 
 # %% ../nbs/05_finetuning.ipynb #6fd8342b
-import json, math, os
+import json, math, numbers, os
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from .interpolation import Interpolation
 from .models import logits_at
-from .permutation import permute
+from .permutation import leave_out, permute
 from .serialization import Codec
 
 # %% ../nbs/05_finetuning.ipynb #3bef536d
@@ -71,8 +72,7 @@ class Corpus:
         order, words = permute(len(chosen), codes.shape[1] - 1, self.permutation, rng), {}
         if not real.all():
             codes[~real], new = self.interpolation.draw(int((~real).sum()), rng)
-            left_out = ~real[:, None] & ~self.interpolation.kept[order]
-            order = np.take_along_axis(np.where(left_out, -1, order), np.argsort(left_out, axis=1, kind="stable"), 1)
+            order = leave_out(order, ~real[:, None] & ~self.interpolation.kept)
             for j, texts in new.items():
                 words[j] = np.full(len(chosen), None)
                 words[j][~real] = texts
@@ -126,18 +126,25 @@ def load_checkpoint(folder, fingerprint):
     return tensors, state
 
 # %% ../nbs/05_finetuning.ipynb #771d42c5
+def _learnt(ids, length, forced):
+    "Which tokens are no padding, and which of those are learnt: two masks `(b, t)`."
+    real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
+    target = real.clone() if forced is None else real & ~torch.isin(ids, forced)
+    target[:, 0] = False
+    return real, target
+
 def row_loss(
     model, # A causal language model
     ids:torch.Tensor, # Token rows, `(b, t)`
     length:torch.Tensor, # Their lengths, `(b,)`
     forced:torch.Tensor=None, # Ids that are never sampled, `(k,)`: nothing is learnt of when they come
+    total:int=None, # Divide the sum by this, where the rows are a part of a batch; default: by their own number of learnt tokens
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
     """Mean negative log-likelihood of the tokens after the first, in nats. Padding on the right and `forced` tokens count for nothing. Source: the maximum-likelihood fine-tuning of the paper."""
-    real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
-    target = real.clone() if forced is None else real & ~torch.isin(ids, forced)
-    target[:, 0] = False
+    real, target = _learnt(ids, length, forced)
     logits = logits_at(model, target.roll(-1, 1), input_ids=ids, attention_mask=None if bool(real.all()) else real.long(), use_cache=False)
-    return cross_entropy(logits.float(), ids[target])
+    if total is None: return cross_entropy(logits.float(), ids[target])
+    return cross_entropy(logits.float(), ids[target], reduction="sum") / max(total, 1)
 
 @dataclass
 class History:
@@ -153,7 +160,8 @@ class _Run:
     "State of a fine-tuning run, with its way to and from a checkpoint."
     def __init__(self, model, lr, weight_decay, fingerprint):
         self.model, self.fingerprint, self.history, self.best = model, fingerprint, History(), {}
-        self.named = dict(model.named_parameters())
+        self.named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not self.named: raise ValueError("model has no parameter that can be trained: requires_grad is False for all of them.")
         self.optimizer = torch.optim.AdamW(self.named.values(), lr=lr, betas=(.9, .98), weight_decay=weight_decay)
 
     def tensors(self):
@@ -186,6 +194,22 @@ class _Run:
 
 def _on(batch, device): return tuple(torch.as_tensor(v, device=device) for v in batch)
 
+def _parts(batch, n, forced):
+    "Cut a batch into `n` parts of rows, fewer if it has fewer rows: a list of ids, lengths, and the arguments for `row_loss`."
+    ids, length = batch
+    if n == 1: return [(ids, length, forced)]
+    total = int(_learnt(ids, length, forced)[1].sum())
+    return [(i[:, :int(l.max())], l, forced, total) for i, l in zip(ids.tensor_split(min(n, len(ids))), length.tensor_split(min(n, len(ids))))]
+
+@contextmanager
+def _recomputing(model, wanted):
+    "Inside this context a training step recomputes what it can instead of keeping it."
+    on, off = (getattr(model, f"activation_checkpointing_{v}", None) or getattr(model, f"gradient_checkpointing_{v}") for v in ["enable", "disable"]) if wanted else (None, None)
+    if wanted: on(dict(use_reentrant=False))
+    try: yield
+    finally:
+        if wanted: off()
+
 # %% ../nbs/05_finetuning.ipynb #f22abfb8
 def finetune(
     model, # A causal language model of `transformers`; trained in place
@@ -199,16 +223,21 @@ def finetune(
     checkpoint_dir=None, # Folder of the checkpoint; resumes if there is one
     checkpoint_every:int=100, # Steps between two checkpoints
     fingerprint:str="", # What identifies this run's data and settings
+    learn_names:bool=False, # Learn when a table's own column names come, too (a pre-trained vocabulary always does)
     bf16:bool=False, # Compute in bfloat16, weights stay float32
+    gradient_accumulation_steps:int=1, # In how many parts to compute each update, to save memory
+    gradient_checkpointing:bool=False, # Recompute each layer on the way back rather than keep it, to save memory
     seed:int=0, # Seed of dropout
     verbose:bool=True, # Show a progress bar
 ) -> History: # What happened
-    """Fine-tune `model` on `corpus` for `steps` updates with AdamW; returns the `History`.
+    """Fine-tune `model` on `corpus` for `steps` updates with AdamW; returns the `History`. Only parameters with `requires_grad` are trained and stored in checkpoints.
 
     With `held_out`, training stops after `patience` measurements without improvement and the best weights are restored. With `checkpoint_dir`, an interruption loses
     at most `checkpoint_every` steps; calling again goes on from there, to the same result. Started by `accelerate launch`,
-    each process trains on its own batches. The global random state of torch is left as it was. Source: the fine-tuning of the paper.
+    each process trains on its own batches. Neither `gradient_accumulation_steps` nor `gradient_checkpointing` changes the result beyond rounding, as long as there is no dropout.
+    The global random state of torch is left as it was. Raises `ValueError` if there is nothing to train. Source: the fine-tuning of the paper.
     """
+    if not isinstance(gradient_accumulation_steps, numbers.Integral) or gradient_accumulation_steps < 1: raise ValueError(f"gradient_accumulation_steps must be a whole number from 1 on; got {gradient_accumulation_steps!r}.")
     device, run = next(model.parameters()).device, _Run(model, lr, weight_decay, fingerprint)
     if checkpoint_dir: run.resume(checkpoint_dir)
     h, forward, rank, world, backward = run.history, model, 0, 1, torch.Tensor.backward
@@ -219,20 +248,24 @@ def finetune(
         forward, run.optimizer = accelerator.prepare(model, run.optimizer)
         rank, world, backward = accelerator.process_index, accelerator.num_processes, accelerator.backward
     held = [_on(held_out.batch(t), device) for t in range(held_out.per_epoch)] if held_out else []
-    names = getattr(corpus.codec.tokenizer, "names", None)
+    names = None if learn_names else getattr(corpus.codec.tokenizer, "names", None)
     forced = None if names is None else torch.tensor(names, device=device)
     save = bool(checkpoint_dir) and rank == 0
     bar = tqdm(total=steps, initial=len(h.loss), desc="fine-tuning", disable=not verbose or rank > 0, delay=1, unit="step")
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), bar:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _recomputing(model, gradient_checkpointing), bar:
         for t in range(len(h.loss), 0 if h.stopped else steps):
             torch.manual_seed(hash((seed, t, rank)) % 2**63)
             for group in run.optimizer.param_groups: group["lr"] = lr * cosine_schedule(t, steps)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16): loss = row_loss(forward, *_on(corpus.batch(t * world + rank), device), forced)
-            backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+            parts, loss = _parts(_on(corpus.batch(t * world + rank), device), gradient_accumulation_steps, forced), 0.
+            for i, part in enumerate(parts, 1):
+                with nullcontext() if world == 1 or i == len(parts) else forward.no_sync():
+                    with torch.autocast(device.type, torch.bfloat16, enabled=bf16): part_loss = row_loss(forward, *part)
+                    backward(part_loss)
+                loss += part_loss.item()
+            torch.nn.utils.clip_grad_norm_(run.named.values(), 1.)
             run.optimizer.step(); run.optimizer.zero_grad()
-            h.loss.append(loss.item())
+            h.loss.append(loss)
             if held and (t + 1) % eval_every == 0: run.held_out(held, t + 1, patience, forced)
             bar.update(); bar.set_postfix(loss=f"{h.loss[-1]:.3f}", refresh=False)
             if save and ((t + 1) % checkpoint_every == 0 or t + 1 == steps or h.stopped): run.save(checkpoint_dir)

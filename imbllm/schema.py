@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_PLAIN', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError', 'AllMissingError',
-           'NonFiniteError', 'UnknownValueError', 'column_kind', 'number_text', 'Column', 'infer_column',
-           'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers', 'as_frame', 'Schema', 'frame_of',
-           'infer_schema', 'column_to_json', 'column_from_json']
+           'NonFiniteError', 'UnknownValueError', 'ConditionError', 'column_kind', 'number_text', 'Column',
+           'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers', 'as_cells', 'as_numbers',
+           'encode_nearest', 'as_frame', 'Schema', 'frame_of', 'infer_schema', 'column_to_json', 'column_from_json']
 
 # %% ../nbs/00_schema.ipynb #b5559846
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class MixedTypesError(TableError): "A column mixes types that have no common ord
 class AllMissingError(TableError): "A column has no value at all."
 class NonFiniteError(TableError): "A numeric column holds an infinite value."
 class UnknownValueError(TableError): "A value that the column never had where only observed values can be used."
+class ConditionError(TableError): "A condition on a column that no row can meet."
 
 # %% ../nbs/00_schema.ipynb #1c56cb39
 _NUMBER = (int, float, np.integer, np.floating)
@@ -230,6 +231,47 @@ def parse_numbers(
     whole = pd.api.types.is_integer_dtype(col.values.dtype) or (col.values.dtype == object and (col.decimals == 0).all())
     return pd.Series([int(t) if whole else float(t) for t in texts], dtype=col.values.dtype, name=col.name)
 
+# %% ../nbs/00_schema.ipynb #15071d7e
+def as_cells(
+    col:Column, # An ordered column
+    s:pd.Series, # Present cells meant for that column, `(n,)`
+) -> pd.Series: # Cells of the column's dtype, `(n,)`
+    """Cells cast to the dtype of `col`, `(n,)`. Raises `UnknownValueError` for cells that are no numbers or dates, or have a fraction where the column holds whole numbers."""
+    dtype = col.values.dtype
+    try:
+        if col.kind == "datetime": s = pd.Series(pd.to_timedelta(s) if dtype.kind == "m" else pd.to_datetime(s), dtype=dtype)
+        elif pd.api.types.is_integer_dtype(dtype) and (broken := s[s.to_numpy(dtype="float64") % 1 != 0]).size:
+            raise UnknownValueError(f"Column {col.name!r} holds whole numbers; got {broken.tolist()[0]!r}.")
+        return s.astype(dtype)
+    except UnknownValueError: raise
+    except (TypeError, ValueError, OverflowError) as e: raise UnknownValueError(f"Column {col.name!r} is {col.kind}; {s.tolist()[0]!r} is not.") from e
+
+def as_numbers(
+    col:Column, # An ordered column
+    s:pd.Series, # Present cells meant for that column, `(n,)`
+) -> np.ndarray: # Numbers in the unit of `col.numbers`, `(n,)`
+    """Cells as float64 in the unit of `col.numbers`, `(n,)`; errors as for `as_cells`."""
+    return Column(col.name, col.kind, as_cells(col, s)).numbers
+
+def encode_nearest(
+    col:Column, # What the column is
+    s:pd.Series, # Cells, `(n,)`
+) -> tuple: # Codes, `(n,)`, and which of them are exact, `(n,)` bool
+    """Code of each cell, or of the nearest value of an ordered column; and whether the column had just that value.
+
+    The code is -1 for a category that the column never had, and for a missing cell if it never had one. Raises `UnknownValueError` for cells of another kind.
+    """
+    missing = s.isna().to_numpy()
+    codes, exact = np.full(len(s), col.n_present if col.has_missing else -1, dtype="int64"), np.ones(len(s), dtype=bool)
+    present = s[~missing]
+    if not len(present): return codes, codes >= 0
+    if col.ordered:
+        x = as_numbers(col, present)
+        codes[~missing] = nearest_codes(col, x)
+        exact[~missing] = col.numbers[codes[~missing]] == x
+    else: codes[~missing] = pd.Index(col.present).get_indexer(pd.Index(present))
+    return codes, exact & (codes >= 0)
+
 # %% ../nbs/00_schema.ipynb #d8d3641b
 def as_frame(
     X, # DataFrame, array or list of rows, `(n, d)`
@@ -277,6 +319,18 @@ class Schema:
     ) -> pd.DataFrame: # Table, `(n, d)`
         """The table for a matrix of codes `(n, d)`, with the columns and dtypes of the original."""
         return frame_of([decode_column(c, codes[:, i]) for i, c in enumerate(self.columns)], len(codes))
+
+    def numeric(self,
+        X:pd.DataFrame, # Table with the schema's columns, `(n, d)`
+    ) -> np.ndarray: # Numbers, `(n, d)` float64
+        """The table as numbers for a classifier, float64 `(n, d)`: numbers as they are, dates as counts of their unit, categories as codes, NaN where a cell is missing or a category unknown."""
+        out = np.full((len(X), len(self)), np.nan)
+        for i, col in enumerate(self.columns):
+            there = X.iloc[:, i].notna().to_numpy()
+            s = X.iloc[:, i][there]
+            if len(s) and col.ordered: out[there, i] = as_numbers(col, s)
+            elif len(s): out[there, i] = [np.nan if c < 0 else c for c in encode_nearest(col, s)[0]]
+        return out
 
     def summary(self):
         "One line per column: kind, dtype, number of distinct values, share missing, first and last value."

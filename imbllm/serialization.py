@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['END', 'SPELLING', 'to_sentence', 'balanced_bins', 'TableTokenizer', 'spell', 'TextTokenizer', 'ragged_rows', 'Codec',
-           'byte_tokenizer']
+           'byte_tokenizer', 'sentencepiece_tokenizer']
 
 # %% ../nbs/01_serialization.ipynb #9aa97d98
 import copy
 from functools import cached_property
 import numpy as np
 import pandas as pd
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from .schema import Column, TableError
 
@@ -100,23 +100,33 @@ def spell(
 class TextTokenizer:
     """A pre-trained model's tokenizer, asked piece by piece; ids of a row spell its sentence.
 
-    Categories and dates are words; numbers that can be written plainly are spelled in single characters.
-    Raises `ValueError` if the tokenizer has no end token or no single tokens for digits.
+    Categories and dates are words; numbers that can be written plainly are spelled in single characters. Byte-level (GPT-2, Llama 3, Qwen) and
+    SentencePiece vocabularies (Llama 2, Gemma) are understood; a beginning-of-sequence token is never put in.
+    Raises `ValueError` if the tokenizer has no end token, or no single token for a digit, "-", ".", the comma or a lone space.
     """
     def __init__(self,
         tokenizer, # A `transformers` tokenizer
     ):
         self.tokenizer, self.end = tokenizer, tokenizer.eos_token_id
         if self.end is None: raise ValueError("The tokenizer has no end-of-sequence token (eos_token); set one before using it.")
-        self.sep = self._ids([","])[0]
-        spelling = self._ids(list(SPELLING))
-        if any(len(ids) != 1 for ids in spelling): raise ValueError("The tokenizer does not give each digit a token of its own, which numbers need here.")
-        self.letters = {c: i for c, (i,) in zip(SPELLING, spelling)}
+        self.sep = (self._letter(","),)
+        self.letters = {c: self._letter(c) for c in SPELLING}
+        self.space, = self._ids([" "])
+        if len(self.space) != 1 or self.space[0] == tokenizer.unk_token_id: raise ValueError("The tokenizer has no token for a lone space, which goes before a number; choose a model of another family.")
+
+    def _letter(self, c):
+        "Id of the token that is the character `c` and nothing else."
+        i = self.tokenizer.convert_tokens_to_ids(c)
+        if i is None or i == self.tokenizer.unk_token_id: raise ValueError(f"The tokenizer does not give {c!r} a token of its own, which rows and numbers need here; choose a model of another family.")
+        return i
 
     def _ids(self, texts):
-        "Ids of each text; a special token's name inside a text is mere text."
+        "Ids of each text behind a comma; a special token's name inside a text is mere text."
         if not texts: return []
-        return [tuple(i) for i in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
+        comma, *behind = self._alone([",", *("," + t for t in texts)])
+        return [b[len(comma):] if b[:len(comma)] == comma else self._alone([t])[0] for t, b in zip(texts, behind)]
+
+    def _alone(self, texts): return [tuple(i) for i in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
 
     def column(self,
         j:int, # Position of the column
@@ -126,7 +136,7 @@ class TextTokenizer:
         prefix, = self._ids([f" {col.name} is"])
         if not col.plain: return prefix, self._ids([" " + t for t in col.texts]), None
         forms = [spell(self.letters, t) for t in col.texts[:col.n_present]] + self._ids(col.texts[col.n_present:])
-        return prefix + self._ids([" "])[0], forms, self.letters
+        return prefix + self.space, forms, self.letters
 
 # %% ../nbs/01_serialization.ipynb #e2cc5cea
 def ragged_rows(
@@ -202,15 +212,21 @@ class Codec:
         "Longest field of each column in tokens, `(1 + d,)`."
         return np.array([len(p) + max(map(len, f)) for p, f in zip(self.prefix, self.forms)])
 
-    def rows(self,
+    def piece(self,
+        codes:np.ndarray, # Table, `(n, 1 + d)`, label first
+        order:np.ndarray, # Columns of each row, `(n, m)`
+    ) -> np.ndarray: # Number of each field among all fields of the table, `(n, m)`
+        "Number of each field (column and value) among all that the table has, `(n, m)`."
+        column = np.maximum(order, 0)
+        return self.base[column] + np.maximum(np.take_along_axis(codes, column, 1), 0)
+
+    def pieces(self,
         codes:np.ndarray, # Table, `(n, 1 + d)`, label first
         order:np.ndarray, # Columns of each row in the order to write them, `(n, m)`; -1 leaves a place empty
         spelled:dict=None, # Numbers in words, `{j: n texts}`, that replace the codes of column `j` (None keeps a code)
-        end:bool=True, # Close the rows?
-    ) -> tuple: # Ids, `(n, longest)`, padded with the end token, and lengths, `(n,)`
-        """Token rows of a table in the given order: ids `(n, longest)`, padded with the end token, and lengths `(n,)`."""
-        flat, n, column = self.flat, len(codes), np.maximum(order, 0)
-        piece = self.base[column] + np.take_along_axis(codes, column, 1)
+    ) -> tuple: # All ids in one array, and where each field starts in it and how long it is, `(n, m)` each
+        """Where the ids of each field are: an array of ids, and start and length `(n, m)` of each field in it. The first field has no separator."""
+        flat, piece = self.flat, self.piece(codes, order)
         start, length = self.start[piece], np.where(order < 0, 0, self.length[piece])
         for j, texts in (spelled or {}).items():
             new = [() if t is None else self.prefix[j] + spell(self.letters[j], t) for t in texts]
@@ -219,6 +235,16 @@ class Codec:
             here = (order == j) & (size > 0)[:, None]
             start, length = np.where(here, at[:, None], start), np.where(here, size[:, None], length)
         start[:, 0] += len(self.sep); length[:, 0] -= len(self.sep)
+        return flat, start, length
+
+    def rows(self,
+        codes:np.ndarray, # Table, `(n, 1 + d)`, label first
+        order:np.ndarray, # Columns of each row in the order to write them, `(n, m)`; -1 leaves a place empty
+        spelled:dict=None, # Numbers in words, `{j: n texts}`, that replace the codes of column `j` (None keeps a code)
+        end:bool=True, # Close the rows?
+    ) -> tuple: # Ids, `(n, longest)`, padded with the end token, and lengths, `(n,)`
+        """Token rows of a table in the given order: ids `(n, longest)`, padded with the end token, and lengths `(n,)`."""
+        (flat, start, length), n = self.pieces(codes, order, spelled), len(codes)
         if end: start, length = np.c_[start, np.full(n, self.start[-1])], np.c_[length, np.ones(n, dtype="int64")]
         return ragged_rows(flat, start, length, self.end)
 
@@ -256,3 +282,18 @@ def byte_tokenizer() -> PreTrainedTokenizerFast: # The tokenizer
     t = Tokenizer(models.BPE({c: i for i, c in enumerate(["<|endoftext|>", *alphabet])}, []))
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|endoftext|>")
+
+# %% ../nbs/01_serialization.ipynb #35788d6b
+def sentencepiece_tokenizer(
+    unigram:bool=False, # Choose pieces by likelihood (Unigram) rather than by merges (BPE)?
+) -> PreTrainedTokenizerFast: # The tokenizer
+    "A tokenizer in Llama 2's manner, with ASCII, the 256 bytes and a few merges: to try or test the text path without a pre-trained vocabulary."
+    merges = [("▁", "▁"), ("▁", ","), ("▁", "i"), ("▁i", "s"), ("i", "n"), ("m", "i"), ("s", "s")]
+    special, rest = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))], ["▁", *map(chr, range(33, 127)), *(a + b for a, b in merges)]
+    if unigram: model = models.Unigram([(w, -9.) for w in special] + [(w, -4.) for w in rest], 0, byte_fallback=True)
+    else: model = models.BPE({w: i for i, w in enumerate(special + rest)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    t = Tokenizer(model)
+    t.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=t, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
