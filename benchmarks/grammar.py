@@ -3,7 +3,7 @@
     python benchmarks/grammar.py
 
 Fine-tune on whole sentences of the 300 minority rows of `make_income` (and of interpolated ones), then sample 2,000 rows under the grammar, and freely until 2,000 could be parsed. `unfinished`, `wrong_columns` and `wrong_value` are shares of
-what was written freely. Two-sample tests: `auc` of XGBoost telling the two samples apart (five folds), `p` its permutation p-value (200 permutations), and `p_columns` the least p-value over the columns (Kolmogorov-Smirnov or
+what was written freely. Two-sample tests: `auc` of XGBoost telling the two samples apart (five folds), `p` its permutation p-value (100 permutations), and `p_columns` the least p-value over the columns (Kolmogorov-Smirnov or
 chi-squared), times their number. `nats` are mean negative log-probabilities under the true distribution: of fresh true rows, of rows under the grammar, and of free ones. `null` rows compare two samples under the grammar with each other.
 """
 import datetime, os, platform, time
@@ -23,7 +23,7 @@ def two_samples(a, b, schema, seed):
     "AUC of a classifier between two tables, its permutation p-value, and the least corrected p-value over columns."
     X, y = schema.numeric(pd.concat([a, b], ignore_index=True)), np.repeat([0, 1], [len(a), len(b)])
     model = XGBClassifier(n_estimators=30, max_depth=3, learning_rate=.2, n_jobs=1, random_state=seed)
-    auc, _, p = permutation_test_score(model, X, y, scoring="roc_auc", cv=StratifiedKFold(5, shuffle=True, random_state=seed), n_permutations=200, random_state=seed)
+    auc, _, p = permutation_test_score(model, X, y, scoring="roc_auc", cv=StratifiedKFold(5, shuffle=True, random_state=seed), n_permutations=100, random_state=seed)
     def column(c): return ks_2samp(a[c], b[c]).pvalue if a[c].dtype.kind in "if" else chi2_contingency(pd.crosstab(np.r_[a[c], b[c]], y)).pvalue
     return dict(auc=auc, p=p, p_columns=min(1, len(a.columns) * min(column(c) for c in a)))
 

@@ -189,7 +189,7 @@ def _with_given(sampler, X, y, given):
     "`X` and `y`, and below them new rows with `given` cells."
     import numpy as np, pandas as pd
     from imblearn.utils import check_sampling_strategy
-    from imbllm.oversampler import given_cell
+    from imbllm.sampling import given_cell
     from imbllm.schema import infer_schema
     schema = infer_schema(X, sampler.categorical_features)
     unknown = [name for name in given if name not in schema.names]
