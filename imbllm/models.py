@@ -116,11 +116,13 @@ def _refusal(name, reason): return ValueError(f"llm={name!r} could not be loaded
 
 @contextmanager
 def _quiet():
-    "Keep `transformers` from logging what our own message says."
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    "Keep `transformers` from logging what our own message says, and from drawing bars of its own."
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error(); logging.disable_progress_bar()
     try: yield
-    finally: logging.set_verbosity(before)
+    finally:
+        logging.set_verbosity(before)
+        if bar: logging.enable_progress_bar()
 
 def _load_config(name):
     "Configuration of a model that may be a causal language model."

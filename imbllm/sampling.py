@@ -402,17 +402,18 @@ def prompt_rows(
     d, given = len(frequency) - 1, given or {}
     codes = np.zeros((n, 1 + d), dtype="int64")
     order = permute(n, d, "identity" if permutation == "identity" else "fix_y", rng)
-    codes[:, 0], rank = label, np.tile(np.arange(1 + d), (n, 1))
+    codes[:, 0], rank = label, np.tile(np.arange(1. + d), (n, 1))
     rank[:, 0] = d + 1 if condition == "x" else -d - 2
     for k, j in enumerate([*given, *early]): rank[order == j] = k - d - 1
     for j, code in given.items(): codes[:, j] = code
-    known = len(given) + (condition != "x")
+    known, free = len(given) + (condition != "x"), [j for j in range(1, 1 + d) if j not in given and j not in early]
     if condition == "yx" and not given and not early or known == 0:
-        x = 1 + (first + np.arange(n)) % d
-        for j in range(1, 1 + d):
+        if not free: raise ConditionError("given: condition='x' begins with a feature, so one column must be without a condition, or have a single value.")
+        x = np.array(free)[(first + np.arange(n)) % len(free)]
+        for j in free:
             who = x == j
             codes[who, j] = rng.choice(len(frequency[j]), size=who.sum(), p=frequency[j] / frequency[j].sum())
-        rank[order == x[:, None]] = -d - 1
+        rank[order == x[:, None]] = -d - 1.5
         known += 1
     return codes, np.take_along_axis(order, np.argsort(rank, axis=1, kind="stable"), 1), known
 

@@ -323,14 +323,17 @@ class Schema:
     def numeric(self,
         X:pd.DataFrame, # Table with the schema's columns, `(n, d)`
     ) -> np.ndarray: # Numbers, `(n, d)` float64
-        """The table as numbers for a classifier, float64 `(n, d)`: numbers as they are, dates as counts of their unit, categories as codes, NaN where a cell is missing or a category unknown."""
+        """The table as numbers for a classifier, float64 `(n, d)`: numbers as they are, dates as counts of their unit, categories as codes, NaN where a cell is missing or a category unknown.
+
+        Numbers beyond the range of float32, in which most classifiers compute, are clipped to it.
+        """
         out = np.full((len(X), len(self)), np.nan)
         for i, col in enumerate(self.columns):
             there = X.iloc[:, i].notna().to_numpy()
             s = X.iloc[:, i][there]
             if len(s) and col.ordered: out[there, i] = as_numbers(col, s)
             elif len(s): out[there, i] = [np.nan if c < 0 else c for c in encode_nearest(col, s)[0]]
-        return out
+        return np.clip(out, np.finfo("float32").min, np.finfo("float32").max)
 
     def summary(self):
         "One line per column: kind, dtype, number of distinct values, share missing, first and last value."
