@@ -150,6 +150,10 @@ def unseal(
 # %% ../nbs/07_oversampler.ipynb #1826f8e8
 def _md(text): return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("|", "\\|").replace("<", "&lt;")
 
+def _public_name(llm):
+    "Name of a model without the path of its folder, which is nobody else's business."
+    return Path(llm).name if Path(llm).is_dir() else str(llm)
+
 def _holds(col):
     "What a saved folder holds of a column, in words."
     if col.kind == "categorical":
@@ -164,8 +168,8 @@ def model_card(
 ) -> ModelCard: # The card
     """A model card in the hub's format: how to use the model, and what of the training data it holds."""
     columns, llm = sampler._codec.columns, sampler._setting("llm")
-    hub = isinstance(llm, str) and llm != "embedded" and not Path(llm).exists()
-    data = ModelCardData(library_name="imbllm", pipeline_tag="tabular-classification", tags=["imbllm", "tabular", "imbalanced-learning", "oversampling"], base_model=llm if hub else None)
+    hub = llm != "embedded" and not Path(llm).is_dir()
+    data = ModelCardData(library_name="imbllm", tags=["imbllm", "tabular", "imbalanced-learning", "oversampling"], base_model=str(llm) if hub else None)
     rows = [f"| {_md(c.name)} | {c.kind} | {_md(c.values.dtype)} | {_holds(c)}{f', {c.missing_rate:.1%} missing' if c.has_missing else ''} |" for c in columns]
     classes = ", ".join(f"{_md(t)} ({int(f[0].sum())} rows)" for t, f in ((columns[0].texts[t], f) for t, f in sampler._frequency.items()))
     plain = "The folder is also a plain model of `transformers`, with its full vocabulary." if sampler._trimmed else "The weights are a plain GPT-2 of `transformers`; its vocabulary is the table's own, in `imbllm.json`."
@@ -183,7 +187,7 @@ sampler = ImbLLM.load("folder or hub id")
 sampler.sample(100)
 ```
 
-{plain} It was fine-tuned from `{_md(llm)}` on the classes {classes}.
+{plain} It was fine-tuned from `{_md(_public_name(llm))}` on the classes {classes}.
 
 ## What it holds of the training data
 
@@ -700,6 +704,7 @@ class ImbLLM(BaseOverSampler):
             except (TypeError, ValueError): return False
         params = {k: v for k, v in self.get_params(deep=False).items() if plain(v) and k != "checkpoint_dir"}
         if not isinstance(self._setting("verify"), str): params["verify"] = "classifier"
+        if self.llm is not None: params["llm"] = _public_name(self.llm)
         tokenizer = self._codec.tokenizer
         return dict(version=_version(), contains="distinct values of each column; counts of each value per class that was learnt; no rows", params=params | dict(preset=self.preset or self._preset),
             columns=[column_to_json(c) for c in self._codec.columns], as_array=self._as_array,
