@@ -36,7 +36,7 @@ from .models import add_lora, check_context, context_limit, embedded_model, load
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, Grammar, accepted_rows, borderline_rows, condition_on, decode_rows, prompt_rows, rows_log_prob, rows_to_frame, verify_by_bayes, verify_by_classifier,
     verify_by_label, write_rows)
-from imbllm.schema import (EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
+from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
     number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -134,7 +134,7 @@ def unseal(
 ) -> dict: # What `imbllm.json` says
     """Read and check a saved folder. Raises `SavedModelError`, naming the file, if one is missing or not what it was, is a pickle, or has another format."""
     folder = Path(folder)
-    pickles = [p.name for p in folder.rglob("*") if p.suffix in PICKLES]
+    pickles = [p.name for p in folder.rglob("*") if p.suffix.lower() in PICKLES]
     if pickles: raise SavedModelError(f"{folder} holds {pickles[0]}, which may be a pickle and run code when read; a saved ImbLLM is safetensors and JSON only.")
     try: state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e: raise SavedModelError(f"{folder} holds no saved ImbLLM: {STATE} cannot be read ({e}).") from e
@@ -396,9 +396,9 @@ class ImbLLM(BaseOverSampler):
         self._random = check_random_state(self.random_state)
         self._seed, self.counts_ = int(self._random.randint(2**31)), Counter()
         with _threads(self._n_threads()):
+            self.verifier_ = self._fitted_verifier(frame, codes[:, 0]) # first, because it is quick and a classifier may refuse the table
             self._build(columns, TableTokenizer(columns, _balanced_weights(columns, codes), self.n_bins) if self._setting("llm") == "embedded" else None)
             self._finetune(codes, targets)
-            self.verifier_ = self._fitted_verifier(frame, codes[:, 0])
         self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         self._rows = codes if self._setting("condition") == "borderline" else None
         return self
@@ -481,6 +481,7 @@ class ImbLLM(BaseOverSampler):
     def _conditions(self, given):
         "What is asked of each column, by its position behind the label."
         names, spelled = self.schema_.names, self._codec.letters
+        if given is not None and not isinstance(given, dict): raise ConditionError(f"given must be a dictionary, such as {{{names[0]!r}: value}}; got {given!r}.")
         unknown = [name for name in given or {} if name not in names]
         if unknown: raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {names}.")
         at = {1 + names.index(name): wanted for name, wanted in (given or {}).items()}
@@ -581,10 +582,12 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         if self._setting("permutation") not in LABEL_FIRST: raise ValueError(f"{what} needs a model that saw the label first; permutation={self._setting('permutation')!r} never shows it there.")
 
-    def _encoded(self, X, handle_unknown):
-        "The frame of `X`, its codes with the label in front (-1 where a cell cannot be told), and spelled numbers."
+    def _encoded(self, X, handle_unknown, nearest=False):
+        "The frame of `X`, its codes with the label in front (-1 where a cell cannot be told), and spelled numbers. `nearest`: is it no error if a number is told as the nearest one?"
         if handle_unknown not in ("error", "ignore"): raise ValueError(f"handle_unknown must be 'error' or 'ignore'; got {handle_unknown!r}.")
         frame = as_frame(X)
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
         absent = [name for name in self.schema_.names if name not in frame]
         if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.schema_.names}.")
         frame = frame[self.schema_.names]
@@ -599,15 +602,16 @@ class ImbLLM(BaseOverSampler):
                 exact[new] = told
                 spelled[j] = np.full(len(s), None)
                 spelled[j][new[told]] = [t for t, ok in zip(texts, told) if ok]
-            if handle_unknown == "error" and not exact[s.notna().to_numpy()].all():
-                wrong = s[~exact & s.notna().to_numpy()].tolist()[0]
+            refused = s.notna().to_numpy() & (codes[:, j] < 0 if nearest else ~exact)
+            if handle_unknown == "error" and refused.any():
+                wrong = s[refused].tolist()[0]
                 raise UnknownValueError(f"X: column {col.name!r} cannot be {wrong!r}: the model writes only {'values that it saw' if not letters else 'numbers like those that it saw'}. handle_unknown='ignore' takes the nearest number, and leaves an unknown category out.")
         return frame, codes, spelled
 
     def _orders(self, n, k, rng):
         "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
         if self._setting("permutation") == "identity": return permute(n, len(self.schema_), "identity", rng)[None]
-        return permute(n * k, len(self.schema_), "fix_y", rng).reshape(k, n, -1)
+        return permute(n * k, len(self.schema_), "fix_y", rng).reshape(k, n, 1 + len(self.schema_))
 
     def log_prob(self,
         X, # Rows, `(n, d)`, with the columns of the table
@@ -640,16 +644,16 @@ class ImbLLM(BaseOverSampler):
     def impute(self,
         X, # Rows with missing cells, `(n, d)`, with the columns of the table
         label=None, # Class of the rows, one or `(n,)`; default: the rarest
-        handle_unknown="error", # What to do about given cells that the model cannot write: `"error"`, or `"ignore"`
+        handle_unknown="error", # What to do about given categories that the model does not know: `"error"`, or `"ignore"`
         random_state=None, # Seed; default: the estimator's own stream
     ): # The rows without missing cells, in the container of `X`
         """Fill the missing cells of rows by sampling: the label and the cells that are there are the prompt, the model writes the others, as valid values that are not missing.
 
-        Returns rows `(n, d)` in the container of `X`, with the same index; cells that are there stay as they are, and columns that had gaps get the table's dtype. With `handle_unknown="ignore"` a given number is told as the nearest
-        one that the model knows, and an unknown category is not told. Needs a permutation that shows the label first. Raises `UnknownValueError` for a cell that cannot be told, `ValueError` for an unknown label or an absent column.
+        Returns rows `(n, d)` in the container of `X`, with the same index; cells that are there stay as they are, and columns that had gaps get the table's dtype. A given number is told as the nearest
+        one that the model can write; with `handle_unknown="ignore"` an unknown category is not told. Needs a permutation that shows the label first. Raises `UnknownValueError` for a category that cannot be told, `ValueError` for an unknown label or an absent column.
         """
         self._label_first("impute")
-        frame, codes, spelled = self._encoded(X, handle_unknown)
+        frame, codes, spelled = self._encoded(X, handle_unknown, nearest=True)
         missing, n = frame.isna().to_numpy(), len(frame)
         labels = [self._rarest()] * n if label is None else [label] * n if pd.api.types.is_scalar(label) else list(label)
         if len(labels) != n: raise ValueError(f"label must be one class or one per row; got {len(labels)} for {n} rows.")
@@ -734,7 +738,7 @@ class ImbLLM(BaseOverSampler):
                 self._build(columns, TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"]))
                 self.model_ = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
             self._frequency = {int(t): [np.array(f) for f in fs] for t, fs in state["frequency"].items()}
-        except (KeyError, TypeError, AttributeError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
+        except (KeyError, IndexError, TypeError, AttributeError, OSError, RuntimeError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
         self.classes_ = columns[0].values.iloc[sorted(self._frequency)].to_numpy()
         return self
 
