@@ -2,7 +2,7 @@
 
     IMBLLM_DATA=folder python benchmarks/methods.py [--tables german car insurance] [--seeds 0 1 2]
 
-Protocol as in `ten_tables.py`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
+Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
 label, verified in four ways). `rejected` is the share of candidate rows that verification threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
 """
 import argparse, datetime, os, platform, time, warnings
@@ -13,9 +13,11 @@ from sklearn.model_selection import ParameterGrid
 from xgboost import XGBClassifier
 import imbllm
 from imbllm import ImbLLM, GReaT, PredLLM, TapTap, LITO
+from imbllm.baselines import snap
 from imbllm.datasets import load_dataset, train_test_cut
+from imbllm.metrics import classification_scores
 from imbllm.sampling import BudgetError
-from ten_tables import encoder, scores, valid
+from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results/methods.csv"
 GRID = ParameterGrid(dict(condition=["y", "yx"], permutation=["permute_xy", "fix_y"], finetune_on=["major+minor", "minor", "minor+interpolate"]))
@@ -31,10 +33,11 @@ def samplers(seed):
 
 def measure(name, seed, done):
     "Rows of results for one table and seed."
-    X_train, X_test, y_train, y_test = train_test_cut(*load_dataset(name), q=.2, random_state=seed)
+    X, y = load_dataset(name)
+    X_train, X_test, y_train, y_test = train_test_cut(X, y, q=.2, random_state=seed)
     classes, count = np.unique(y_train, return_counts=True)
     rare, n = int(count.argmin()), int(count.max() - count.min())
-    encode, y = encoder(pd.concat([X_train, X_test])), np.searchsorted(classes, y_test)
+    encode, codes = infer_schema(X).numeric, np.searchsorted(classes, y_test)
     for study, setting, sampler, fresh in samplers(seed):
         if (study, setting, name, seed) in done: continue
         start = time.perf_counter()
@@ -48,7 +51,7 @@ def measure(name, seed, done):
         if new is not None:
             labels = np.r_[np.searchsorted(classes, y_train), np.full(n, rare)]
             p = XGBClassifier(random_state=seed, n_jobs=1).fit(encode(pd.concat([X_train, new], ignore_index=True)), labels).predict_proba(encode(X_test))
-            row |= dict(**scores(y, p, rare, .5), valid=valid(new, X_train))
+            row |= classification_scores(codes, p, rare) | dict(valid=(encode(new) == snap(encode(new), encode(X_train))).all(1).mean())
         yield row
 
 COLUMNS = ["study", "setting", "dataset", "seed", "q", "llm", "failed", "fit_seconds", "sample_seconds", "sampled_rows", "rows_per_second", "drawn", "rejected", "paper_f1", "minority_f1", "average_precision", "valid",
