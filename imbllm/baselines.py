@@ -20,12 +20,13 @@ from imblearn.over_sampling import ADASYN,SMOTE,SMOTENC,RandomOverSampler
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_target_type
 from sklearn.base import BaseEstimator,ClassifierMixin,MetaEstimatorMixin,clone
-from sklearn.metrics import balanced_accuracy_score,f1_score
 from sklearn.model_selection import StratifiedKFold,cross_val_predict
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from scipy.sparse import issparse
+from sklearn.utils import check_consistent_length,check_random_state,column_or_1d,get_tags
 from sklearn.utils._param_validation import HasMethods,Interval,StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted,validate_data
 from .interpolation import Interpolation
 from .oversampler import GReaT,ImbLLM,LITO,PredLLM,TapTap
 from .sampling import LEAF,rows_to_frame
@@ -41,16 +42,18 @@ class _ClassSampler(BaseOverSampler):
         self.random_state = random_state
 
     def _check_X_y(self, X, y):
-        self._is_frame = isinstance(X, pd.DataFrame)
+        self._kind = type(X) if issparse(X) else None if isinstance(X, pd.DataFrame) else np.asarray
         y,binarize_y = check_target_type(y, indicate_one_vs_all=True)
-        return as_frame(X), y, binarize_y
+        check_consistent_length(X, y)
+        validate_data(self, X=X, y=y, reset=True, skip_check_array=True)
+        return as_frame(X.toarray() if issparse(X) else X), y, binarize_y
 
     def _fit_resample(self, X, y):
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         parts = [(self._new_rows(X[y == target].reset_index(drop=True), n, rng), target) for target,n in self.sampling_strategy_.items() if n]
         X_res = pd.concat([X, *(new for new,_ in parts)], ignore_index=True)
         y_res = np.concatenate([y, *(np.full(len(new), target, dtype=y.dtype) for new,target in parts)])
-        return X_res if self._is_frame else X_res.to_numpy(), y_res
+        return X_res if self._kind is None else self._kind(X_res.to_numpy()), y_res
 
 # %% ../nbs/11_baselines.ipynb #8a5a2bca
 class CellSwap(_ClassSampler):
@@ -74,15 +77,23 @@ class CellSwap(_ClassSampler):
 class RowInterpolation(_ClassSampler):
     """Rows between two random rows of the class: numbers by Eq. 5 of the paper, with the decimals of the first row's, categories of the first row.
 
-    Frames and arrays `(n, d)`. Raises `ValueError` for a class with a single row.
+    Frames and arrays `(n, d)`; a column without any value in the class stays so. Raises `ValueError` for a class with a single row.
     """
     def _new_rows(self, X, n, rng):
         if len(X) < 2: raise ValueError('RowInterpolation needs two rows of a class to go between; a class has 1.')
-        columns = [infer_column(pd.Series(['rare'], name='class'), False), *infer_schema(X).columns]
-        codes = np.c_[np.zeros(len(X), dtype=int), *(encode_column(c, X.iloc[:, j]) for j,c in enumerate(columns[1:]))]
+        empty,rows = X.isna().all().to_numpy(), _shortest(X)
+        columns = [infer_column(pd.Series(['rare'], name='class'), False), *(infer_column(rows.iloc[:, j], False) for j in np.flatnonzero(~empty))]
+        codes = np.c_[np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))]
         codes,words = Interpolation(columns, codes, spelled=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
         for j,texts in words.items(): codes[[t is not None for t in texts], j] = LEAF
-        return rows_to_frame(columns, codes, [{j: texts[i] for j,texts in words.items()} for i in range(n)]).iloc[:, 1:]
+        new = rows_to_frame(columns, codes, [{j: texts[i] for j,texts in words.items()} for i in range(n)]).iloc[:, 1:]
+        for j in np.flatnonzero(empty): new.insert(int(j), X.columns[j], X.iloc[[0]*n, j].to_numpy())
+        return new.astype(X.dtypes)
+
+def _shortest(X):
+    "Columns of short floats as float64 with the digits that they print, so that 1.1 has one decimal."
+    short = {c: X[c].astype(str).astype(float) for c in X.columns if X[c].dtype in ('float32', 'float16')}
+    return X.assign(**short) if short else X
 
 # %% ../nbs/11_baselines.ipynb #fb76bad3
 def _need_ctgan():
@@ -101,7 +112,7 @@ class _Seeded:
 class CTGAN(_ClassSampler):
     """CTGAN (Xu et al., 2019) of the package `ctgan`, fitted to the rows of each class that is to grow.
 
-    Frames and arrays `(n, d)` without missing numbers. Raises `ImportError` if the package is absent and `ValueError` for missing numbers, naming the column.
+    Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent, and `ValueError` for missing numbers and for dates, naming the column, and for a class with a single row.
     """
     _model = 'CTGAN'
     _parameter_constraints = {**_ClassSampler._parameter_constraints, 'epochs': [Interval(Integral, 1, None, closed='left')]}
@@ -112,8 +123,10 @@ class CTGAN(_ClassSampler):
 
     def _new_rows(self, X, n, rng):
         columns,seed = infer_schema(X).columns, int(rng.integers(2**31))
-        gaps = [c.name for c in columns if c.ordered and c.has_missing]
+        gaps,dates = [c.name for c in columns if c.ordered and c.has_missing], [c.name for c in columns if c.kind == 'datetime']
         if gaps: raise ValueError(f"{self._model} takes no missing numbers; column {gaps[0]!r} has some.")
+        if dates: raise ValueError(f"{self._model} takes no dates; column {dates[0]!r} holds some. Turn them into numbers.")
+        if len(X) < 2: raise ValueError(f"{self._model} needs two rows of a class; a class has 1.")
         model = getattr(_need_ctgan(), self._model)(epochs=self.epochs, enable_gpu=torch.cuda.is_available())
         model.set_random_state(seed)
         named = X.set_axis([f'x{j}' for j in range(X.shape[1])], axis=1)
@@ -133,37 +146,66 @@ def snap(
 ): # The new rows, in the same container
     """Clip the numbers of new rows `(m, d)` to the column's range in `old` and round them to the most decimals that the column has.
 
-    Categories stay as they are; in an array of codes, which have no decimals, new codes become whole.
+    Categories stay as they are, and so does a column without any value in `old`; in an array of codes, which have no decimals, new codes become whole. Raises `ValueError` for other columns than those of `old`.
     """
-    out = as_frame(new).reset_index(drop=True)
-    for j,col in enumerate(infer_schema(as_frame(old)).columns):
-        if not col.ordered: continue
-        cells = out.iloc[:, j].clip(col.present.iloc[0], col.present.iloc[-1])
-        out.isetitem(j, (cells.round(int(col.decimals.max())) if col.plain else cells).astype(out.dtypes.iloc[j]))
+    out,old = as_frame(new).reset_index(drop=True), as_frame(old)
+    if list(out.columns) != list(old.columns): raise ValueError(f"new and old need the same columns in the same order; got {list(out.columns)} and {list(old.columns)}.")
+    old = _shortest(old)
+    for j in range(old.shape[1]):
+        if old.iloc[:, j].isna().all() or not (col := infer_column(old.iloc[:, j], False)).ordered: continue
+        cells,dtype = out.iloc[:, j], out.dtypes.iloc[j]
+        if dtype == object: cells = pd.to_numeric(cells)
+        cells = cells.clip(col.present.iloc[0], col.present.iloc[-1])
+        out.isetitem(j, (cells.round(int(col.decimals.max())) + 0 if col.plain else cells).astype(dtype)) # + 0: no -0.0
     return out if isinstance(new, pd.DataFrame) else out.to_numpy(dtype=np.asarray(new).dtype)
 
 class Snapped(MetaEstimatorMixin, BaseEstimator):
-    """A sampler whose new rows are snapped to the table that it is given. Works on the frames or arrays `(n, d)` that `sampler` takes."""
+    """A sampler whose new rows are snapped to the table that it is given.
+
+    Works on the frames or arrays `(n, d)` that `sampler` takes. Raises `ValueError` for a sampler that does not give back the given rows first.
+    """
     def __init__(self, sampler): self.sampler = sampler
 
     def fit_resample(self, X, y):
         X_res,y_res = clone(self.sampler).fit_resample(X, y)
-        if isinstance(X, pd.DataFrame): return pd.concat([X_res.iloc[:len(y)], snap(X_res.iloc[len(y):], X)], ignore_index=True), y_res
-        return np.r_[X_res[:len(y)], snap(X_res[len(y):], X)], y_res
+        old,new = as_frame(X_res).iloc[:len(y)], as_frame(X_res).iloc[len(y):]
+        if not old.reset_index(drop=True).equals(as_frame(X).reset_index(drop=True)): raise ValueError(f"Snapped needs a sampler that gives back the given rows first; {type(self.sampler).__name__} does not.")
+        new = snap(new, as_frame(X))
+        if isinstance(X, pd.DataFrame): return pd.concat([old, new], ignore_index=True), y_res
+        return np.r_[np.asarray(X_res)[:len(y)], new.to_numpy(dtype=np.asarray(X_res).dtype)], y_res
 
 # %% ../nbs/11_baselines.ipynb #2189beda
 class _Favouring(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     "A classifier that favours the rarest class of its training rows in some way."
-    def _count(self, y):
+    def _labels(self, X, y):
+        "The labels `(n,)`; sets which class is rare."
+        if y is None: raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
         self.classes_,count = np.unique(y, return_counts=True)
-        if len(count) < 2: raise ValueError(f"y needs two classes; got {len(count)}.")
+        if len(count) < 2: raise ValueError(f"y needs two classes; got {len(count)} class.")
         self.rare_,self.ratio_ = int(count.argmin()), count.max()/count.min()
+        return y
+
+    def _fitted(self, X, y, **more):
+        self.estimator_ = clone(self.estimator).fit(X, y, **more)
+        for name in ('n_features_in_', 'feature_names_in_'):
+            if hasattr(self.estimator_, name): setattr(self, name, getattr(self.estimator_, name))
+        return self
 
     def predict_proba(self, X):
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
-    def predict(self, X): return self.classes_[self.predict_proba(X).argmax(1)]
+    def predict(self, X):
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(1)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
 
 class ClassWeighted(_Favouring):
     """`estimator` fitted with weights: each row of the rarest class counts as many times as the largest class is larger.
@@ -173,44 +215,50 @@ class ClassWeighted(_Favouring):
     def __init__(self, estimator): self.estimator = estimator
 
     def fit(self, X, y):
-        self._count(y)
+        y = self._labels(X, y)
         name = f'{self.estimator.steps[-1][0]}__sample_weight' if isinstance(self.estimator, Pipeline) else 'sample_weight'
-        self.estimator_ = clone(self.estimator).fit(X, y, **{name: np.where(np.asarray(y) == self.classes_[self.rare_], self.ratio_, 1.)})
-        return self
+        return self._fitted(X, y, **{name: np.where(y == self.classes_[self.rare_], self.ratio_, 1.)})
 
 def _favour(p, rare, factor):
     p = p.copy()
     p[:, rare] *= factor
     return p.argmax(1)
 
-RULES = dict(f1=f1_score, balanced_accuracy=balanced_accuracy_score)
+# Of true and false positives, when there are `p` rows of the rarest class and `n` others
+RULES = dict(f1=lambda tp, fp, p, n: 2*tp/(tp + fp + p), balanced_accuracy=lambda tp, fp, p, n: (tp/p + 1 - fp/n)/2)
 
 class MovedThreshold(_Favouring):
     """`estimator` with its decision moved towards the rarest class; probabilities stay as they are.
 
     `rule='prior'` multiplies that class's probability by how many times the largest class is larger: with two classes, the threshold at the training prior. `'f1'` and
-    `'balanced_accuracy'` choose the factor that is best for that score (of the rarest class against the others) on predictions for held-out parts of the training rows, `cv`-fold and stratified.
-    After fitting, `factor_` is the factor. Raises `ValueError` for another rule and for fewer than two classes.
+    `'balanced_accuracy'` choose the factor that is best for that score (of the rarest class against the others) on predictions for held-out parts of the training rows: `cv` stratified folds, or as many as the rarest class has rows.
+    After fitting, `factor_` is the factor. Raises `ValueError` for another rule, for fewer than two classes, and for a class with a single row where the factor is to be chosen.
     """
     def __init__(self, estimator, rule='prior', cv=5, random_state=0): self.estimator,self.rule,self.cv,self.random_state = estimator,rule,cv,random_state
 
     def fit(self, X, y):
         if self.rule not in ('prior', *RULES): raise ValueError(f"rule must be one of prior, {', '.join(RULES)}; got {self.rule!r}.")
-        self._count(y)
-        self.factor_ = self.ratio_ if self.rule == 'prior' else self._tuned(X, np.asarray(y))
-        self.estimator_ = clone(self.estimator).fit(X, y)
-        return self
+        y = self._labels(X, y)
+        self.factor_ = self.ratio_ if self.rule == 'prior' else self._tuned(X, y)
+        return self._fitted(X, y)
 
     def _tuned(self, X, y):
         codes,rare = np.searchsorted(self.classes_, y), self.rare_
+        if np.bincount(codes).min() < 2: raise ValueError(f"rule={self.rule!r} chooses by cross-validation, which needs two rows of each class; a class has 1.")
+        if not isinstance(self.cv, Integral) or self.cv < 2: raise ValueError(f"cv must be a whole number of folds, at least 2; got {self.cv!r}.")
         folds = StratifiedKFold(min(self.cv, np.bincount(codes).min()), shuffle=True, random_state=self.random_state)
         p = cross_val_predict(self.estimator, X, codes, cv=folds, method='predict_proba')
-        others = np.delete(p, rare, axis=1).max(1)
-        factors = np.unique(np.append(np.quantile(others/np.maximum(p[:, rare], 1e-12), np.linspace(0, 1, 401)), 1))
-        factors = (factors[1:] + factors[:-1])/2
-        return float(max(factors, key=lambda f: (RULES[self.rule](codes == rare, _favour(p, rare, f) == rare), -abs(np.log(f)))))
+        odds = np.delete(p, rare, axis=1).max(1)/np.maximum(p[:, rare], 1e-12) # the factor beyond which a row is called rare
+        order = np.argsort(odds)
+        odds,hit = odds[order], codes[order] == rare
+        score = RULES[self.rule](np.cumsum(hit), np.cumsum(~hit), hit.sum(), (~hit).sum())
+        between = np.append((odds[1:] + odds[:-1])/2, odds[-1]*2)
+        last = np.append(odds[1:] > odds[:-1], True) # rows of equal odds go together
+        return float(between[last][np.lexsort((np.abs(np.log(between[last])), -score[last]))[0]])
 
-    def predict(self, X): return self.classes_[_favour(self.predict_proba(X), self.rare_, self.factor_)]
+    def predict(self, X):
+        p = self.predict_proba(X)
+        return self.classes_[_favour(p, self.rare_, self.factor_)]
 
 # %% ../nbs/11_baselines.ipynb #5b68d56e
 def _no_sampler(**settings): return None
@@ -230,12 +278,14 @@ class Method:
         "The sampler, for these settings; None if the method makes no rows."
         return self.sampler(random_state=random_state, categorical=categorical, llm=llm, **self.settings)
 
-def _of_rows(kind, **more): return lambda random_state, categorical, llm, **settings: kind(sampling_strategy='minority', random_state=random_state, **more, **settings)
+def _of_rows(kind, **more): return lambda random_state, categorical, llm, **settings: kind(sampling_strategy='minority', random_state=random_state, **(more | settings))
 def _smote_nc(random_state, categorical, llm, **settings): return SMOTENC(categorical_features=list(categorical), sampling_strategy='minority', random_state=random_state, **settings)
 def _snapped(sampler): return lambda **settings: Snapped(sampler(**settings))
 def _language_model(kind, **more):
     def make(random_state, categorical, llm, **settings):
-        return kind(**dict(llm=None if llm == 'embedded' else llm, sampling_strategy='minority', random_state=random_state, n_jobs=1, verbose=0, budget=500, **more) | settings)
+        fixed = {'keep_original', 'preset'} & set(settings) # a cell adds new rows of the rarest class to the given ones
+        if fixed: raise TypeError(f"{fixed.pop()} cannot be set here")
+        return kind(sampling_strategy='minority', random_state=random_state, **dict(llm=None if llm == 'embedded' else llm, n_jobs=1, verbose=0, budget=500, **more) | settings)
     return make
 
 _NUMERIC = {'AdaSyn': _of_rows(ADASYN), 'SMOTE': _of_rows(SMOTE), 'SMOTE-NC': _smote_nc}

@@ -56,31 +56,42 @@ class Cell:
         if unknown or not self.classifiers: raise ValueError(f"classifiers must be some of {', '.join(CLASSIFIERS)}; got {', '.join(self.classifiers)!r}.")
 
     @property
-    def digest(self): return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+    def digest(self): return hashlib.sha256(json.dumps(asdict(self) | _content(self.dataset), sort_keys=True).encode()).hexdigest()[:12]
 
     def path(self, out): return Path(out)/_slug(self.dataset)/_slug(self.method)/f'{self.seed}-{self.digest}.json'
 
-def _slug(name): return re.sub(r'[^\w.=-]+', '_', name).strip('_')
+def _slug(name): return re.sub(r'[^\w.=-]+', '_', name).strip('_')[:100]
+
+def _content(name):
+    "Digest of the file of `FILE.csv:LABEL`, so that a changed file is another table."
+    path = Path(name.rpartition(':')[0])
+    return dict(content=hashlib.sha256(path.read_bytes()).hexdigest()) if path.is_file() else {}
 
 # %% ../nbs/12_benchmark.ipynb #da76b948
 @lru_cache(maxsize=4)
 def load_table(
     name:str, # A name of `dataset_names()`, `income`, or `FILE.csv:LABEL`
 ) -> tuple: # Features `(n, d)` and labels `(n,)`
+    """A table by name: features `(n, d)` and labels `(n,)`; of a file, labels are text, rows without one are left out, and features are as pandas reads them.
+
+    Raises `ValueError` for an unknown name, listing the known ones, and for a label that the file does not have.
+    """
     if name == 'income': return make_income(random_state=0)
     if name in dataset_names(): return load_dataset(name)
     path,colon,label = name.rpartition(':')
     if not colon or not path.endswith('.csv'): raise ValueError(f"Unknown data set {name!r}; known are income, {', '.join(dataset_names())}, or FILE.csv:LABEL for a file of your own.")
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, encoding='utf-8-sig')
     if label not in table: raise ValueError(f"{path} has no column {label!r}; it has {', '.join(map(repr, table))}.")
-    table = table[table[label].notna()]
-    return table.drop(columns=label).reset_index(drop=True), table[label].astype(str).reset_index(drop=True)
+    y = pd.read_csv(path, encoding='utf-8-sig', usecols=[label], dtype=str, keep_default_na=False)[label].str.strip() # a class may be called None or NA
+    there = y != ''
+    return table.drop(columns=label)[there].reset_index(drop=True), y[there].reset_index(drop=True)
 
 # %% ../nbs/12_benchmark.ipynb #76af7b98
 def decoded(
     schema, # Of the table
     Z:np.ndarray, # Rows as numbers, `(n, d)`
 ) -> pd.DataFrame: # The rows, `(n, d)`
+    "Rows of numbers `(n, d)` as a table `(n, d)`: numbers stay as they are, codes and dates become the nearest that the table has."
     return frame_of([pd.Series(Z[:, j], name=c.name) if c.kind == 'numeric' else
         decode_column(c, nearest_codes(c, Z[:, j]) if c.ordered else np.clip(np.rint(np.nan_to_num(Z[:, j], nan=len(c) - 1)), 0, len(c) - 1).astype(int)) for j,c in enumerate(schema.columns)], len(Z))
 
@@ -102,6 +113,10 @@ def measure(
     cell:Cell, # What to measure
     memory:joblib.Memory=None, # Where new rows are kept, for cells that need the same ones
 ) -> dict: # What was measured, ready for JSON
+    """Rebalance a table with a method, train the classifiers, and score them on the test part.
+
+    Returns `scores` of each classifier, `diversity` of the new rows and quantiles of their distances `dcr` (none for fewer than three minority rows to test on), how many `new_rows` there are, the share that is `valid`, and the seconds. Raises whatever the method raises.
+    """
     method,(X, y) = get_method(cell.method), load_table(cell.dataset)
     X_train,X_test,y_train,y_test = train_test_cut(X, y, q=1 if method.every_row else cell.q, random_state=cell.seed)
     classes = np.unique(y)
@@ -119,8 +134,8 @@ def measure(
         Z_new = new if method.on_numbers else schema.numeric(new)
         frame,space = decoded(schema, new) if method.on_numbers else new, Space(schema)
         unseen,seen = X_test[code_test == rare], X_train[code == rare]
-        out |= dict(new_rows=len(new), valid=_valid(Z_new, Z), diversity=diversity_scores(frame, unseen, seen, space),
-                    dcr={name: np.quantile(dcr(frame, rows, space), QUANTILES).round(6).tolist() for name,rows in (('unseen', unseen), ('seen', seen))})
+        out |= dict(new_rows=len(new), valid=_valid(Z_new, Z))
+        if len(unseen) > 2: out |= dict(diversity=diversity_scores(frame, unseen, seen, space), dcr={name: np.quantile(dcr(frame, rows, space), QUANTILES).round(6).tolist() for name,rows in (('unseen', unseen), ('seen', seen))})
         Z,code = np.r_[Z, Z_new], np.r_[code, np.full(len(new), rare)]
     types = None
     if cell.protocol == 'published': Z,Z_test,types = _ranked(Z, categorical), _ranked(Z_test, categorical), ['c' if j in categorical else 'q' for j in range(Z.shape[1])]
@@ -132,8 +147,8 @@ def measure(
 
 def _valid(Z_new, Z):
     "Share of new rows that are complete where the table is, in its ranges, with no more decimals than it has, and whole codes."
-    gaps = np.isnan(Z).any(0)
-    return float(((snap(Z_new, Z) == Z_new) | np.isnan(Z_new) & gaps).all(1).mean())
+    gaps,empty = np.isnan(Z).any(0), np.isnan(Z).all(0)
+    return float((np.where(empty, np.isnan(Z_new), snap(Z_new, Z) == Z_new) | np.isnan(Z_new) & gaps).all(1).mean())
 
 # %% ../nbs/12_benchmark.ipynb #1204d7a5
 FORMAT,MANIFEST = 1,'bench.json'
@@ -157,8 +172,8 @@ def open_results(
     if not out.exists() or not any(out.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out/MANIFEST, lambda part: Path(part).write_text(json.dumps(mine)))
-    try: theirs = json.loads((out/MANIFEST).read_text())
-    except (OSError, ValueError) as e: raise ResultsError(f"{out} holds no results of imbllm bench ({MANIFEST} cannot be read); choose another folder.") from e
+    try: theirs = dict(json.loads((out/MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as e: raise ResultsError(f"{out} holds no results of imbllm bench ({MANIFEST} cannot be read); choose another folder.") from e
     if theirs != mine: raise ResultsError(f"{out} holds results of imbllm {theirs.get('version')} in format {theirs.get('format')}; this is imbllm {mine['version']}, format {FORMAT}. Choose another folder.")
     return out
 
@@ -168,7 +183,8 @@ def read_cell(
     """The record of a cell; None if the file is absent, cut off or not that of a cell, so that the cell is to be run."""
     try: record = json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
-    return record if isinstance(record, dict) and record.get('status') in ('ok', 'failed') and isinstance(record.get('cell'), dict) else None
+    whole = isinstance(record, dict) and isinstance(record.get('cell'), dict) and (record.get('status') == 'failed' or record.get('status') == 'ok' and isinstance(record.get('scores'), dict))
+    return record if whole else None
 
 # %% ../nbs/12_benchmark.ipynb #85a16217
 def run_cell(
@@ -193,10 +209,12 @@ def grid(
     q=(.2,), # Shares of the training minority that are kept
     **settings, # Further fields of `Cell`
 ) -> list: # Cells, seed by seed, so that a grid that is cut short is a whole one of fewer seeds
-    """The cells of a grid. Raises `ValueError` for unknown names, listing the known ones, before any work."""
+    """The cells of a grid, each once. Raises `ValueError` for unknown names, listing the known ones, and for an empty grid, before any work."""
     methods = [get_method(m).name for m in methods]
     for name in datasets: load_table(name)
-    return [Cell(d, m, int(s), float(share), **settings) for s in seeds for m in methods for d in datasets for share in q]
+    cells = dict.fromkeys(Cell(d, m, int(s), float(share), **settings) for s in seeds for m in methods for d in datasets for share in q)
+    if not cells: raise ValueError(f"The grid is empty: {len(datasets)} data sets, {len(methods)} methods, {len(seeds)} seeds and {len(q)} shares q; each needs one at least.")
+    return list(cells)
 
 def run(
     cells, # Cells of `grid`
@@ -225,22 +243,26 @@ def run(
 def results_frame(
     out, # Folder of `run`
 ) -> pd.DataFrame: # One row per cell and classifier
-    """The records of a folder as a table: one row per cell and classifier, with the scores, the diversity metrics and the seconds; one row with `error` for a cell that failed.
+    """The records of a folder as a table: one row per cell and classifier, with the scores, the diversity metrics and the seconds; one row with `error` for a cell that failed. Of what was measured twice the last counts.
 
     Raises `ResultsError` for a folder of another version or without records.
     """
-    if not Path(out).is_dir(): raise ResultsError(f"There is no such folder: {out}.")
-    records = [r for path in sorted(open_results(out).glob('*/*/*.json')) if (r := read_cell(path))]
+    out = Path(out)
+    if not out.is_dir(): raise ResultsError(f"There is no such folder: {out}.")
+    paths = sorted(out.glob('*/*/*.json'), key=lambda path: (path.stat().st_mtime, path))
+    if not paths: raise ResultsError(f"{out} holds no finished cell.")
+    records = [r for path in paths if open_results(out) and (r := read_cell(path))]
     if not records: raise ResultsError(f"{out} holds no finished cell.")
     rows = []
     for r in records:
         cell = {k: v for k,v in r['cell'].items() if k != 'classifiers'}
         more = {k: r.get(k) for k in ('status', 'error', 'new_rows', 'valid', 'sample_seconds', 'classifier_seconds', 'seconds', 'version', 'machine', 'date')}
         for name,scores in r.get('scores', {}).items() or [(None, {})]: rows.append({**cell, 'classifier': name, **scores, **r.get('diversity', {}), **more})
-    return pd.DataFrame(rows)
+    keys = ['dataset', 'method', 'seed', 'q', 'llm', 'protocol', 'classifier']
+    return pd.DataFrame(rows).drop_duplicates(keys, keep='last').sort_values(keys, ignore_index=True)
 
 # %% ../nbs/12_benchmark.ipynb #72bb3a32
-LOWER_IS_BETTER = 'log_loss','brier'
+LOWER_IS_BETTER = 'log_loss','brier','copies','dcr_unseen','sample_seconds','classifier_seconds','seconds'
 
 def _one_setting(results, *free):
     "Refuse results that mix settings, which a mean must not."
@@ -256,10 +278,17 @@ def by_dataset(
 
     Raises `ValueError` for an unknown metric, listing the known ones, and for results that mix settings.
     """
-    if metric not in results: raise ValueError(f"Unknown metric {metric!r}; the results have {', '.join(results.select_dtypes('number'))}.")
+    known = list(results.select_dtypes('number'))
+    if metric not in known: raise ValueError(f"Unknown metric {metric!r}; the results have {', '.join(known)}.")
     _one_setting(results)
     means = results.pivot_table(index='dataset', columns='method', values=metric, aggfunc='mean', sort=False)
     return means.reindex(columns=results['method'].unique())
+
+def _paired(results, metric):
+    "As `by_dataset`, for the methods that have every data set, and over the seeds that all of these have: what ranks may compare."
+    whole = by_dataset(results, metric).dropna(axis=1).columns
+    cells = results.dropna(subset=metric).pivot_table(index=['dataset', 'seed'], columns='method', values=metric, sort=False)
+    return cells.reindex(columns=whole).dropna().groupby('dataset', sort=False).mean()
 
 def summary(
     results:pd.DataFrame, # As for `by_dataset`
@@ -267,12 +296,12 @@ def summary(
 ) -> pd.DataFrame: # One row per method, best first
     """A metric as the paper prints it: one row per method with the mean over seeds for each data set, then the mean over data sets, the standard deviation over seeds (averaged over data sets), the mean rank, and the number of runs.
 
-    Ranks count methods that have all data sets; a method with gaps has no mean over data sets and no rank.
+    Means are over the seeds that a method has; ranks are over the seeds that all methods have. A method that lacks a data set has no mean over data sets and no rank.
     """
     table = by_dataset(results, metric)
-    whole = table.dropna(axis=1)
     spread = results.groupby(['method', 'dataset'])[metric].std().groupby('method').mean()
-    out = table.T.assign(mean=whole.mean(), std=spread, rank=whole.rank(axis=1, ascending=metric in LOWER_IS_BETTER).mean(), runs=results.dropna(subset=metric).groupby('method').size())
+    runs = results.dropna(subset=metric).groupby('method').size().reindex(table.columns, fill_value=0)
+    out = table.T.assign(mean=table.dropna(axis=1).mean(), std=spread, rank=_paired(results, metric).rank(axis=1, ascending=metric in LOWER_IS_BETTER).mean(), runs=runs)
     return out.sort_values('rank', kind='stable')
 
 # %% ../nbs/12_benchmark.ipynb #97bafab8
@@ -284,13 +313,13 @@ def friedman(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores
 ) -> tuple: # Mean ranks, pairwise p-values, and the p-value of Friedman's test
-    """Friedman's test and Nemenyi's post-hoc test over the methods that have every data set.
+    """Friedman's test and Nemenyi's post-hoc test over the methods that have every data set, on means over the seeds that all of them have.
 
     Returns the mean ranks (Series by method, best first), the p-values of the pairs (DataFrame) and Friedman's p-value. Raises `ValueError` for fewer than three methods or data sets.
     """
     (posthocs,) = _need('scikit_posthocs')
-    table = by_dataset(results, metric).dropna(axis=1)
-    if min(table.shape) < 3: raise ValueError(f"Friedman's test needs three methods and three data sets; there are {table.shape[1]} methods that have all {table.shape[0]} data sets.")
+    table = _paired(results, metric)
+    if min(table.shape) < 3: raise ValueError(f"Friedman's test needs three methods and three data sets; {table.shape[1]} methods have all data sets, and {table.shape[0]} data sets a seed that they share.")
     ranks = table.rank(axis=1, ascending=metric in LOWER_IS_BETTER).mean().sort_values()
     return ranks, posthocs.posthoc_nemenyi_friedman(table.to_numpy()).set_axis(table.columns).set_axis(table.columns, axis=1), float(friedmanchisquare(*table.to_numpy().T).pvalue)
 
@@ -314,10 +343,11 @@ def compare(
         both = cells[[against, rival]].dropna().groupby('dataset').mean()
         if not len(both): continue
         d = (both[against] - both[rival]).to_numpy()*(-1 if metric in LOWER_IS_BETTER else 1)
-        rank = rankdata(np.abs(d))
-        better,equal,worse = baycomp.SignedRankTest(d, np.zeros_like(d), rope=rope, nsamples=20_000, random_state=0).probs()
+        rank = np.where(d != 0, rankdata(np.where(d != 0, np.abs(d), np.inf)), 0) # as in Wilcoxon's test, ties do not count
+        better,equal,worse = baycomp.SignedRankTest(d, np.zeros_like(d), rope=rope, nsamples=10_000, random_state=0).probs()
         rows[rival] = dict(datasets=len(d), difference=d.mean(), wins=int((d > 0).sum()), losses=int((d < 0).sum()), p=wilcoxon(d).pvalue if d.any() else 1.,
-            effect=(np.sign(d)*rank).sum()/rank.sum(), better=better, equal=equal, worse=worse)
+            effect=(np.sign(d)*rank).sum()/(rank.sum() or 1), better=better, equal=equal, worse=worse)
+    if not rows: raise ValueError(f"{against!r} shares no data set and seed with another method; there is nothing to compare.")
     out = pd.DataFrame(rows).T.astype(dict(datasets=int, wins=int, losses=int))
     out.insert(5, 'p_holm', multitest.multipletests(out['p'], method='holm')[1])
     return out.sort_values('difference', ascending=False)

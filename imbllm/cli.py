@@ -351,13 +351,21 @@ def demo(
     print(f"\nTables, scores and a figure are in {folder}: train.csv, balanced.csv, scores.csv, demo.png\nNext, type: imbllm oversample {folder/'train.csv'} --target Income -o balanced.csv")
 
 # %% ../nbs/15_cli.ipynb #37144755
-def _list(text): return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]
+def _list(text):
+    "Parts between the commas that stand in no bracket."
+    depth, parts = 0, [""]
+    for c in text:
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0: parts.append("")
+        else: parts[-1] += c
+    return [part.strip() for part in parts if part.strip()]
 
 def _seeds(text):
     "Whole numbers and ranges: 0,1,5-9."
     found = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in _list(text)]
-    if not found or not all(found): raise argparse.ArgumentTypeError(f"seeds are whole numbers or ranges, such as 0,1,2 or 0-9; got {text!r}")
-    return [s for m in found for s in range(int(m[1]), int(m[2] or m[1]) + 1)]
+    spans = [(int(m[1]), int(m[2] or m[1])) for m in found if m]
+    if not found or not all(found) or not all(low <= high < 2**32 and high - low < 10_000 for low, high in spans): raise argparse.ArgumentTypeError(f"seeds are whole numbers or ranges, such as 0,1,2 or 0-9; got {text!r}")
+    return [s for low, high in spans for s in range(low, high + 1)]
 
 def _shares(text):
     try: shares = [float(part) for part in _list(text)]
@@ -369,7 +377,7 @@ REPORTED = ["paper_f1", "minority_f1", "balanced_accuracy", "average_precision",
 
 def _markdown(table):
     cells = [[str(table.index.name or ""), *map(str, table)], *([str(i), *(("" if v != v else f"{v:.3f}") if isinstance(v, float) else str(v) for v in row)] for i, row in zip(table.index, table.itertuples(index=False)))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [cells[0], ["---"] * len(cells[0]), *cells[1:]]) + "\n"
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [cells[0], ["---"] * len(cells[0]), *cells[1:]]) + "\n"
 
 def write_report(
     results, # Table of `results_frame`
@@ -403,11 +411,14 @@ def write_report(
         table(overview, f"{name}-overview")
         figure(score_dots(part), f"{name}-dots")
         if "coverage" in tables: figure(score_bars(part), f"{name}-bars")
-        try:
-            if "ImbLLM" in tables["minority_f1"].index and len(tables["minority_f1"]) > 1: table(compare(part).rename_axis("method"), f"{name}-compare")
+        def against_others():
+            if {"ImbLLM"} < set(tables["minority_f1"].index): table(compare(part).rename_axis("method"), f"{name}-compare")
+        def differences():
             ranks, pairs, _ = friedman(part)
             figure(critical_difference(ranks, pairs), f"{name}-differences")
-        except (ImportError, ValueError) as e: warnings.warn(f"{name}: {e}", UserWarning, stacklevel=2)
+        for step in (against_others, differences):
+            try: step()
+            except (ImportError, ValueError) as e: warnings.warn(f"{name}: {e}", UserWarning, stacklevel=2)
         out.append((name, overview))
     return out
 
@@ -416,10 +427,10 @@ def bench(
 ):
     """Run a grid of data sets, methods and seeds into a folder, or report what a folder holds.
 
-    Raises `CommandError` for unknown names before any work; cells that fail are recorded and counted.
+    Raises `CommandError` for unknown names before any work. Cells that fail are recorded and told, and do not stop the others; returns 1 if all cells failed.
     """
     from imbllm.baselines import METHODS
-    from imbllm.benchmark import grid, results_frame, run
+    from imbllm.benchmark import grid, read_cell, results_frame, run
     from imbllm.datasets import dataset_names
     if args.report:
         results = results_frame(args.report)
@@ -433,8 +444,10 @@ def bench(
     except ValueError as e: raise CommandError(e) from e
     try: records = run(cells, args.out, n_jobs=args.jobs, retry_failed=args.retry_failed, verbose=not args.quiet)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"what was finished is in {args.out}; the same command goes on from there.") from None
-    failed = sum(r["status"] == "failed" for r in records)
-    print(f"{len(cells)} cells, {len(cells) - len(records)} were there already, {len(records) - failed} measured, {failed} failed. Next, type: imbllm bench --report {args.out}")
+    failed = [r for c in cells if (r := read_cell(c.path(args.out)))["status"] == "failed"]
+    for r in failed: _complain("failed", f"{r['cell']['dataset']}, {r['cell']['method']}, seed {r['cell']['seed']}: {r['error']}")
+    print(f"{len(cells)} cells: {len(records)} measured now, {len(cells) - len(records)} before; {len(failed)} failed. Next, type: imbllm bench --report {args.out}")
+    return int(len(failed) == len(cells))
 
 # %% ../nbs/15_cli.ipynb #aca2ce5f
 class _Parser(argparse.ArgumentParser):
@@ -502,9 +515,8 @@ def main(
         warnings.showwarning = lambda message, *_, **__: _complain("warning", message)
         try:
             args = _parser().parse_args(argv)
-            args.run(args)
+            return args.run(args) or 0
         except SystemExit as e: return e.code or 0 # --help and --version
         except CommandError as e: _complain("error", e); return 2
         except (ValueError, OSError) as e: _complain("error", e); return 1
         except KeyboardInterrupt as e: _complain("stopped", str(e) or "nothing was written."); return 130
-    return 0
