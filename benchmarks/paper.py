@@ -41,8 +41,8 @@ def table_one():
                    minority=count.index[-1], minority_rows=count.iloc[-1], minority_share=count.iloc[-1] / len(X), code_of_minority=sorted(count.index).index(count.index[-1]))
 
 def distances(out):
-    "Quantiles of the distances from new rows to rows that the method saw and to those that it did not."
-    for path in sorted(Path(out).glob("*/*/*.json")):
+    "Figure 7: quantiles of the distances from new rows to rows that the method saw and to those that it did not, on two tables."
+    for path in sorted(path for name in ("gem_price", "german") for path in Path(out).glob(f"{name}/*/*.json")):
         record = read_cell(path) or {}
         for rows, values in record.get("dcr", {}).items():
             if record["cell"]["seed"] == 0 and record["cell"]["q"] == .2 and record["cell"]["protocol"] == "fixed" and "(" not in record["cell"]["method"]:
