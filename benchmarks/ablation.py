@@ -34,9 +34,10 @@ def model(**changes): return patch("imbllm.oversampler.embedded_model", functool
 def tokenizer(cls): return patch("imbllm.oversampler.TableTokenizer", cls)
 
 SETTINGS = {
-    "default": ({}, None), "interpolation='random'": (dict(interpolation="random"), None), "finetune_on='minor'": (dict(finetune_on="minor"), None),
+    "minority and interpolated rows": ({}, None), "interpolation='random'": (dict(interpolation="random"), None), "finetune_on='minor'": (dict(finetune_on="minor"), None),
     "numbers as digits": ({}, tokenizer(Digits)), "numbers as bin and digits": ({}, tokenizer(BinDigits)),
     "initial weights 0.02": ({}, model(initializer_range=.02)), "dropout 0.1": ({}, model(dropout=.1)), "tied head": ({}, model(tied=True)),
+    "all rows in equal parts (the default)": (dict(finetune_on="major+minor+interpolate"), None),
 }
 
 def nats(sampler, codes, rng):
@@ -56,7 +57,7 @@ def main():
     shuffled = held.apply(lambda c: mix.permutation(c.to_numpy()))
     for name, (arguments, change) in SETTINGS.items():
         for seed in [0, 1]:
-            start, sampler = time.perf_counter(), ImbLLM(random_state=seed, verbose=0, **arguments)
+            start, sampler = time.perf_counter(), ImbLLM(random_state=seed, verbose=0, **dict(finetune_on="minor+interpolate") | arguments)
             with change or patch.dict({}): sampler.fit(X, y)
             seconds, rng = time.perf_counter() - start, np.random.default_rng(seed)
             codes, mixed = (np.c_[np.full(len(t), 1), sampler.schema_.encode(t)] for t in [held, shuffled])

@@ -3,7 +3,7 @@
     IMBLLM_DATA=folder python benchmarks/methods.py [--tables german car insurance] [--seeds 0 1 2]
 
 Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
-label, verified in four ways). `rejected` is the share of candidate rows that verification threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
+label, verified in four ways). `rejected` is the share of candidate rows that verification, or the choice among candidates, threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
 """
 import argparse, datetime, os, platform, time, warnings
 from pathlib import Path
@@ -21,12 +21,12 @@ from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results/methods.csv"
 GRID = ParameterGrid(dict(condition=["y", "yx"], permutation=["permute_xy", "fix_y"], finetune_on=["major+minor", "minor", "minor+interpolate"]))
-METHODS = {"ImbLLM": ImbLLM, "GReaT": GReaT, "PredLLM": PredLLM, "TapTap": TapTap, "LITO": LITO, "LITO, plain": lambda **a: LITO(condition="y", **a)}
+METHODS = {"ImbLLM": ImbLLM, "ImbLLM, plain": lambda **a: ImbLLM(finetune_on="minor+interpolate", **a), "GReaT": GReaT, "PredLLM": PredLLM, "TapTap": TapTap, "LITO": LITO, "LITO, plain": lambda **a: LITO(condition="y", **a)}
 
 def samplers(seed):
     "Study, setting, sampler, and whether it shall be fitted: the next ones without are the same model with another verification."
     common = dict(random_state=seed, sampling_strategy="minority", n_jobs=1, verbose=0, budget=500)
-    for setting in GRID: yield "table III", ", ".join(setting[k] for k in ("condition", "permutation", "finetune_on")), ImbLLM(**common, **setting), True
+    for setting in GRID: yield "table III", ", ".join(setting[k] for k in ("condition", "permutation", "finetune_on")), ImbLLM(**common, **setting, candidates=1), True
     for name, method in METHODS.items(): yield "method", name, method(**common), True
     one = LITO(condition="y", verify="classifier", **common)
     for verify in ["classifier", "label", "bayes", "none"]: yield "verification", verify, one.set_params(verify=verify), verify == "classifier"

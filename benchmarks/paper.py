@@ -2,7 +2,8 @@
 
     IMBLLM_DATA=folder python benchmarks/paper.py --out FOLDER [--jobs N] [--studies "table II" ...]
 
-Each study is a grid for `imbllm bench`; its cells lie in FOLDER and are not measured again, so that it can be stopped and gone on with. What FOLDER holds is written to the results, finished or not.
+Each study is a grid for `imbllm bench`; its cells lie in FOLDER and are not measured again, so that it can be stopped and gone on with. What FOLDER holds is written to the results, finished or not; cells of the
+studies that FOLDER lacks stay in the results as they were.
 CTGAN and TVAE need the extra `bench`.
 """
 import argparse, warnings
@@ -15,9 +16,10 @@ from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results"
 SLOW = ["Pred-LLM", "LITO"] # reject most of what they write
-OURS = ["ImbLLM", "ImbLLM-inter"]
+OURS = ["ImbLLM", "ImbLLM-classifier"]
+PLAIN = ["ImbLLM-plain", "ImbLLM-inter"]
 TRAINED = ["TVAE", "TVAE-snapped", "CTGAN", "CTGAN-snapped", "GReaT", "TapTap"]
-QUICK = [m for m in METHODS if m not in (*SLOW, *OURS, *TRAINED)]
+QUICK = [m for m in METHODS if m not in (*SLOW, *OURS, *PLAIN, *TRAINED)]
 THREE = ("xgboost", "logistic", "forest")
 SMALL, FEW = ["german", "fuel", "insurance", "bank", "car", "sick"], ["german", "car", "insurance"]
 
@@ -25,11 +27,11 @@ def studies():
     "Cells by study, the most wanted first."
     every = dataset_names()
     return {
-        "table II": [c for seeds in ([0], [1], [2]) for c in grid(every, QUICK + OURS + TRAINED, seeds, classifiers=THREE)] + grid(SMALL, SLOW, [0], classifiers=THREE),
-        "table II, more seeds": grid(every, QUICK + OURS, range(3, 10)),
+        "table II": [c for seeds in ([0], [1], [2]) for c in grid(every, QUICK + OURS + PLAIN + TRAINED, seeds, classifiers=THREE)] + grid(SMALL, SLOW, [0], classifiers=THREE),
+        "table II, more seeds": [c for seed in range(3, 10) for c in grid(every, QUICK + OURS + PLAIN + TRAINED[:-1], [seed])],
         "published protocol": grid(every, ["Original", "Imbalance", "Threshold-prior", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "SMOTE-snapped"], [0, 1, 2], protocol="published"),
-        "figure 5": grid(FEW, [f"ImbLLM(interpolation_ratio={r})" for r in (.1, .25, .5, .75)], [0, 1, 2]),
-        "figure 6": grid(FEW, ["Imbalance", "Threshold-prior", "SMOTE-NC", "Swap50", "ImbLLM"], [0, 1, 2], q=[.1, .4, .6, .8, 1.]),
+        "figure 5": grid(FEW, [f"ImbLLM-plain(interpolation_ratio={r})" for r in (.1, .25, .5, .75)], [0, 1, 2]),
+        "figure 6": grid(FEW, ["Imbalance", "Threshold-prior", "SMOTE-NC", "Swap50", "ImbLLM-plain", *OURS], [0, 1, 2], q=[.1, .4, .6, .8, 1.]),
     }
 
 def table_one():
@@ -48,6 +50,15 @@ def distances(out):
             if record["cell"]["seed"] == 0 and record["cell"]["q"] == .2 and record["cell"]["protocol"] == "fixed" and "(" not in record["cell"]["method"]:
                 yield from (dict(dataset=record["cell"]["dataset"], method=record["cell"]["method"], rows=rows, quantile=q, distance=v) for q, v in zip(QUANTILES.round(2), values))
 
+def with_earlier(results, path):
+    "These results, and those of the studies' cells that only the file at `path` has."
+    if not path.exists(): return results
+    keys, cells = ["dataset", "method", "seed", "q", "protocol"], [c for cells in studies().values() for c in cells]
+    wanted = pd.MultiIndex.from_tuples([tuple(getattr(c, k) for k in keys) for c in cells])
+    both = pd.concat([pd.read_csv(path), results])
+    both = both[pd.MultiIndex.from_frame(both[keys]).isin(wanted)]
+    return both.drop_duplicates([*keys, "llm", "classifier"], keep="last").sort_values([*keys, "classifier"], ignore_index=True)
+
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--out", required=True); args.add_argument("--jobs", type=int); args.add_argument("--studies", nargs="*")
@@ -57,7 +68,8 @@ def main():
         if args.studies is None or name in args.studies:
             failed = [r for r in run(cells, args.out, n_jobs=args.jobs) if r["status"] == "failed"]
             print(name, f"{len(cells)} cells", *(f"failed: {r['cell']['dataset']}, {r['cell']['method']}: {r['error']}" for r in failed), sep="\n  ", flush=True)
-    results_frame(args.out).assign(command="python benchmarks/paper.py").to_csv(RESULTS / "benchmark.csv", index=False, float_format="%.4f")
+    results = with_earlier(results_frame(args.out).assign(command="python benchmarks/paper.py"), RESULTS / "benchmark.csv")
+    results.to_csv(RESULTS / "benchmark.csv", index=False, float_format="%.4f")
     pd.DataFrame(table_one()).to_csv(RESULTS / "tables.csv", index=False, float_format="%.4f")
     pd.DataFrame(distances(args.out)).to_csv(RESULTS / "dcr.csv", index=False, float_format="%.4g")
 

@@ -1,5 +1,5 @@
 __version__ = "0.0.1"
-__all__ = ["ImbLLM", "GReaT", "PredLLM", "TapTap", "LITO"]
+__all__ = ["ImbLLM", "ImbLLMClassifier", "GReaT", "PredLLM", "TapTap", "LITO"]
 
 def __getattr__(name):
     "Import the estimators when they are asked for: the command line answers `--help` without torch."

@@ -9,7 +9,7 @@ __all__ = ['RULES', 'METHODS', 'CellSwap', 'RowInterpolation', 'CTGAN', 'TVAE', 
 # %% ../nbs/11_baselines.ipynb #b6147ce0
 import ast,re,warnings
 from collections.abc import Callable
-from dataclasses import dataclass,field
+from dataclasses import dataclass,field,replace
 from functools import partial
 from importlib.util import find_spec
 from numbers import Integral,Real
@@ -272,6 +272,7 @@ class Method:
     classifier:Callable=_same # Wraps the classifier
     on_numbers:bool=False # Does the sampler see the encoded table?
     every_row:bool=False # Does it train on all minority rows, before the cut?
+    opinion:bool=False # Are the classifier's probabilities pooled with the sampler's own, as `ImbLLMClassifier` does?
     settings:dict=field(default_factory=dict) # What differs from the method's own settings
 
     def make(self, *, random_state, categorical=(), llm='embedded'):
@@ -298,7 +299,8 @@ METHODS = {m.name: m for m in [
     Method('Interpolated', _of_rows(RowInterpolation)),
     *(Method(name, make, on_numbers=True) for name,make in _NUMERIC.items()), *(Method(f'{name}-snapped', _snapped(make), on_numbers=True) for name,make in _NUMERIC.items()),
     *(Method(name, make) for name,make in _DEEP.items()), *(Method(f'{name}-snapped', _snapped(make)) for name,make in _DEEP.items()),
-    *(Method(name, _language_model(kind)) for name,kind in _LLM.items()), Method('ImbLLM-inter', _language_model(ImbLLM, finetune_on='minor'))]}
+    *(Method(name, _language_model(kind)) for name,kind in _LLM.items()), Method('ImbLLM-classifier', _language_model(ImbLLM), opinion=True),
+    Method('ImbLLM-plain', _language_model(ImbLLM, finetune_on='minor+interpolate')), Method('ImbLLM-inter', _language_model(ImbLLM, finetune_on='minor'))]}
 
 def _value(text):
     try: return ast.literal_eval(text)
@@ -318,7 +320,7 @@ def get_method(
     pairs = [part.partition('=') for part in re.split(r',\s*(?=\w+\s*=)', found[2])]
     if not all(eq and key.strip().isidentifier() for key,eq,_ in pairs): raise ValueError(f"Settings of a method are written name=value, with commas between; got {found[2]!r} in {name!r}.")
     settings = {key.strip(): _value(value.strip()) for key,_,value in pairs}
-    made = Method(f"{method.name}({', '.join(f'{k}={v}' for k,v in settings.items())})", method.sampler, method.classifier, method.on_numbers, method.every_row, settings)
+    made = replace(method, name=f"{method.name}({', '.join(f'{k}={v}' for k,v in settings.items())})", settings=settings)
     try: sampler = made.make(random_state=0)
     except TypeError as e: raise ValueError(f"{method.name} does not take these settings: {e}") from e
     if sampler is None: raise ValueError(f"{method.name} has no settings; got {found[2]!r}.")

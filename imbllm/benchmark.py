@@ -20,6 +20,7 @@ from scipy.stats import friedmanchisquare,rankdata,wilcoxon
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from xgboost import XGBClassifier
 from .baselines import METHODS,Snapped,get_method,snap
 from .datasets import dataset_names,load_dataset,make_income,train_test_cut
 from .finetuning import write_atomically
+from .oversampler import ImbLLM,opinion_pool
 from .metrics import Space,classification_scores,dcr,diversity_scores
 from .schema import decode_column,frame_of,infer_schema,nearest_codes
 
@@ -34,7 +36,8 @@ from .schema import decode_column,frame_of,infer_schema,nearest_codes
 def _xgboost(seed, types=None): return XGBClassifier(random_state=seed, n_jobs=1, **({} if types is None else dict(enable_categorical=True, feature_types=types)))
 def _logistic(seed, types=None): return make_pipeline(SimpleImputer(strategy='median'), StandardScaler(), LogisticRegression(max_iter=2000, random_state=seed))
 def _forest(seed, types=None): return RandomForestClassifier(random_state=seed, n_jobs=1)
-CLASSIFIERS = dict(xgboost=_xgboost, logistic=_logistic, forest=_forest)
+def _neural(seed, types=None): return make_pipeline(SimpleImputer(strategy='median'), StandardScaler(), MLPClassifier((64, 32), early_stopping=True, random_state=seed))
+CLASSIFIERS = dict(xgboost=_xgboost, logistic=_logistic, forest=_forest, neural=_neural)
 PROTOCOLS = 'fixed','published'
 QUANTILES = np.linspace(0, 1, 101) # of the distances that a record keeps
 
@@ -95,12 +98,13 @@ def decoded(
     return frame_of([pd.Series(Z[:, j], name=c.name) if c.kind == 'numeric' else
         decode_column(c, nearest_codes(c, Z[:, j]) if c.ordered else np.clip(np.rint(np.nan_to_num(Z[:, j], nan=len(c) - 1)), 0, len(c) - 1).astype(int)) for j,c in enumerate(schema.columns)], len(Z))
 
-def _new_rows(sampler, X, y):
-    "New rows of a sampler, and the seconds that they took. Cached by the benchmark."
+def _new_rows(sampler, X, y, X_test=None):
+    "New rows of a sampler, the seconds that they took, and what the sampler itself thinks of the rows of `X_test`. Cached by the benchmark."
     start = time.perf_counter()
     X_res,_ = sampler.fit_resample(X, y)
     seconds = time.perf_counter() - start
-    return (X_res.iloc[len(y):].reset_index(drop=True) if isinstance(X_res, pd.DataFrame) else X_res[len(y):]), seconds
+    opinion = None if X_test is None else sampler.label_proba(X_test, random_state=0)
+    return (X_res.iloc[len(y):].reset_index(drop=True) if isinstance(X_res, pd.DataFrame) else X_res[len(y):]), seconds, opinion
 
 def _ranked(Z, categorical):
     "Codes replaced by the rank among those that this set has: what encoding each set by itself does."
@@ -125,11 +129,12 @@ def measure(
     categorical = [j for j,c in enumerate(schema.columns) if not c.ordered]
     Z,Z_test = schema.numeric(X_train), schema.numeric(X_test)
     sampler = method.make(random_state=cell.seed, categorical=categorical, llm=cell.llm)
-    out = dict(new_rows=0, sample_seconds=0., diversity={})
+    out,opinion = dict(new_rows=0, sample_seconds=0., diversity={}), None
     if sampler is not None:
         table = Z if method.on_numbers else X_train
         make = memory.cache(_new_rows) if memory else _new_rows
-        new,out['sample_seconds'] = make(sampler.sampler if isinstance(sampler, Snapped) else sampler, table, code if method.on_numbers else y_train)
+        told = (X_test,) if method.opinion or type(sampler) is ImbLLM and sampler._knows_all() else () # the same call for both, so that one fit serves both
+        new,out['sample_seconds'],opinion = make(sampler.sampler if isinstance(sampler, Snapped) else sampler, table, code if method.on_numbers else y_train, *told)
         if isinstance(sampler, Snapped): new = snap(new, table)
         Z_new = new if method.on_numbers else schema.numeric(new)
         frame,space = decoded(schema, new) if method.on_numbers else new, Space(schema)
@@ -142,7 +147,8 @@ def measure(
     start,out['scores'] = time.perf_counter(), {}
     for name in cell.classifiers:
         model = method.classifier(CLASSIFIERS[name](cell.seed, types)).fit(Z, code)
-        out['scores'][name] = classification_scores(code_test, model.predict_proba(Z_test), rare, model.predict(Z_test))
+        p = opinion_pool(model.predict_proba(Z_test), opinion) if method.opinion else model.predict_proba(Z_test)
+        out['scores'][name] = classification_scores(code_test, p, rare, p.argmax(1) if method.opinion else model.predict(Z_test))
     return out | dict(classifier_seconds=time.perf_counter() - start)
 
 def _valid(Z_new, Z):

@@ -490,7 +490,7 @@ def _parser():
     b.add_argument("--seeds", metavar="0,1,2", type=_seeds, default=[0, 1, 2], help="seeds, also as ranges: 0-9 (default: 0,1,2)")
     b.add_argument("--q", metavar="Q", type=_shares, default=[.2], help="share of the training minority that is kept, or several (default: 0.2)")
     b.add_argument("--llm", metavar="NAME_OR_FOLDER", default="embedded", help="language model of the methods that have one (default: embedded)")
-    b.add_argument("--classifiers", metavar="C,D", default="xgboost", help="classifiers: xgboost, logistic, forest (default: xgboost)")
+    b.add_argument("--classifiers", metavar="C,D", default="xgboost", help="classifiers: xgboost, logistic, forest, neural (default: xgboost)")
     b.add_argument("--protocol", default="fixed", help="fixed: one encoder for all rows; published: as the paper's published code scores (default: fixed)")
     b.add_argument("--out", metavar="DIR", help="folder for the results; made, or gone on with")
     b.add_argument("--jobs", metavar="N", type=int, help="cells at once (default: 1)")

@@ -22,7 +22,7 @@ FAMILIES = { # Colours of the first and of the last, marker, and methods of each
     'SMOTE': ('#b57b00 #f5cf80', 'D', ('AdaSyn', 'SMOTE', 'SMOTE-NC', 'AdaSyn-snapped', 'SMOTE-snapped', 'SMOTE-NC-snapped')),
     'deep': ('#a8507f #e6bcd3', 'v', ('CTGAN', 'TVAE', 'CTGAN-snapped', 'TVAE-snapped')),
     'language model': ('#48a9e0 #a0d6f4', 'o', ('GReaT', 'TapTap', 'Pred-LLM', 'LITO')),
-    'ImbLLM': ('#0072b2 #003e63', '*', ('ImbLLM', 'ImbLLM-inter'))}
+    'ImbLLM': ('#0072b2 #003e63', '*', ('ImbLLM', 'ImbLLM-classifier', 'ImbLLM-plain', 'ImbLLM-inter'))}
 _PLACE = {name: (family, i/(len(names) - 1)) for family,(_,_,names) in FAMILIES.items() for i,name in enumerate(names)}
 _ORDER = {name: i for i,name in enumerate(_PLACE)}
 _OTHER = 'other', '#b0b0b0', 'P'

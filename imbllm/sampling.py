@@ -6,7 +6,8 @@
 __all__ = ['STOP', 'OPEN', 'LEAF', 'CONDITIONS', 'UNFINISHED', 'WRONG_COLUMNS', 'WRONG_VALUE', 'number_start', 'Grammar',
            'decode_rows', 'field_log_probs', 'prompt_rows', 'Condition', 'given_cell', 'condition_on', 'read_row',
            'write_rows', 'BudgetError', 'accepted_rows', 'spelled_texts', 'rows_log_prob', 'verify_by_label',
-           'verify_by_bayes', 'verify_by_classifier', 'label_attention', 'borderline_rows', 'rows_to_frame']
+           'verify_by_bayes', 'verify_by_classifier', 'label_logit', 'choose', 'label_attention', 'borderline_rows',
+           'rows_to_frame']
 
 # %% ../nbs/06_sampling.ipynb #24887392
 import inspect, math
@@ -236,11 +237,16 @@ def _branch_scores(grammar, logits, state, stop, temperature):
     token = torch.where(token == STOP, stop[:, None], token)
     return (logits.gather(1, token) / temperature).masked_fill(step >= count[:, None], -torch.inf)
 
-def _choose(grammar, logits, state, stop, temperature, generator):
-    "Draw one branch per row from the softmax over the branches of its state, `(b,)`."
-    score = _branch_scores(grammar, logits, state, stop, temperature)
+def _draw(score, generator):
+    "Draw one branch per row from the softmax of its scores, `(b,)`."
     noise = -torch.log(-torch.log(torch.rand(score.shape, generator=generator).clamp(1e-12, 1 - 1e-7))).to(score.device)
-    return grammar.first[state] + (score + noise).argmax(1)
+    return (score + noise).argmax(1)
+
+def _guided(own, away, belief, guidance, temperature):
+    "Scores that lean away from the other labels, `(b, branches)`, and log-probabilities under each of these, `(labels, b, branches)`; `belief` says how well each explains the row so far."
+    own, away = own.log_softmax(1), away.log_softmax(2)
+    other = (belief.log_softmax(0)[..., None] + away).logsumexp(0)
+    return torch.where(own.isinf(), own, own + guidance * (own - other)) / temperature, away
 
 class _Rows:
     "Rows in the making: where each is, and what it has so far."
@@ -297,19 +303,25 @@ def decode_rows(
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
     spelled:dict=None, # Numbers in words of the prompt, `{j: b texts}`
+    guidance:float=0., # How far to lean away from the labels in `against`
+    against:list=(), # Codes of the other labels
 ) -> tuple: # Codes, `(b, 1 + d)`, and per row the spelled numbers `{j: text}`
     """Let the model complete rows whose first `given` fields (in their order) are set.
 
     Returns codes `(b, 1 + d)` and a list with the spelled numbers that were drawn for each row, `{j: text}`, whose code is -2. Every value is valid: it was observed, or it
-    is a number on the column's grid inside the observed range. Source: Eq. 2 of the paper, renormalised on what the grammar admits.
+    is a number on the column's grid inside the observed range. With `guidance` g each choice is drawn from p(choice | label)^(1 + g) / p(choice | another label)^g, renormalised.
+    Source: Eq. 2 of the paper, renormalised on what the grammar admits; classifier-free guidance (Ho and Salimans, 2022).
     """
-    device, rows = next(model.parameters()).device, _Rows(grammar, codes, order, given)
-    ids, length = grammar.codec.rows(codes, np.where(np.arange(rows.m) < rows.place[:, None], order, -1), spelled, end=False)
+    device, rows, others = next(model.parameters()).device, _Rows(grammar, codes, order, given), list(against) if guidance else []
+    told = np.concatenate([codes, *(np.c_[np.full(rows.n, c), codes[:, 1:]] for c in others)])
+    def each(v): return np.tile(v, (1 + len(others), *[1] * (v.ndim - 1))) # one stream of rows per label
+    def streams(pieces): return [(each(start), each(length)) for start, length in pieces]
+    ids, length = grammar.codec.rows(told, each(np.where(np.arange(rows.m) < rows.place[:, None], order, -1)), {j: [*t] * (1 + len(others)) for j, t in (spelled or {}).items()}, end=False)
     flat = np.concatenate([grammar.flat, ids.ravel()])
-    prompt = (len(grammar.flat) + np.arange(rows.n) * ids.shape[1], length)
-    pieces = [prompt, *rows.enter(np.arange(rows.n))]
+    prompt = (len(grammar.flat) + np.arange(len(told)) * ids.shape[1], length)
+    pieces = [prompt, *streams(rows.enter(np.arange(rows.n)))]
     cache, name = DynamicCache(config=model.config), "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-    fed, mask = np.zeros(rows.n, dtype="int64"), torch.empty((rows.n, 0), dtype=torch.long, device=device)
+    fed, mask, belief = np.zeros(len(told), dtype="int64"), torch.empty((len(told), 0), dtype=torch.long, device=device), torch.zeros((len(others), rows.n), device=device)
     while rows.active.any():
         chunk, length = ragged_rows(flat, np.stack([p[0] for p in pieces], 1), np.stack([p[1] for p in pieces], 1), grammar.codec.end)
         step = np.arange(chunk.shape[1])
@@ -320,8 +332,12 @@ def decode_rows(
         logits = logits_at(model, last, input_ids=torch.as_tensor(chunk, device=device), attention_mask=mask, position_ids=position, use_cache=True, **{name: cache})
         fed += length
         stop = torch.as_tensor(np.where(rows.place < rows.m - 1, grammar.separator, grammar.codec.end), device=device)
-        branch = _choose(grammar, logits.float(), torch.as_tensor(rows.state, device=device), stop, temperature, generator)
-        pieces = rows.take(branch.cpu().numpy())
+        state = torch.as_tensor(rows.state, device=device)
+        score, *away = (_branch_scores(grammar, l, state, stop, 1. if others else temperature) for l in logits.float().split(rows.n))
+        if others: score, away = _guided(score, torch.stack(away), belief, guidance, temperature)
+        choice = _draw(score, generator)
+        if others: belief += away.gather(2, choice.expand(len(others), -1)[..., None])[..., 0]
+        pieces = streams(rows.take((grammar.first[state] + choice).cpu().numpy()))
     return rows.codes, rows.words
 
 # %% ../nbs/06_sampling.ipynb #d7956cf8
@@ -347,7 +363,7 @@ def field_log_probs(
     given:int=1, # How many fields of the order are given
     spelled:dict=None, # Numbers in words that replace codes, `{j: n texts}` (None keeps a code)
     temperature:float=1., # Divides the logits
-    batch_size:int=256, # Rows per forward pass
+    batch_size:int=128, # Rows per forward pass
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which `decode_rows` would write it.
 
@@ -377,7 +393,7 @@ def field_log_probs(
         where = np.zeros(ids.shape, dtype=bool)
         where[field // order.shape[1], value_at[rows].ravel()[field] + choice[:, 0] - 1] = True
         real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device)
-        logits = logits_at(model, torch.as_tensor(where, device=device), input_ids=torch.as_tensor(ids, device=device), attention_mask=real.long(), use_cache=False).float()
+        logits = logits_at(model, torch.as_tensor(where, device=device), input_ids=torch.as_tensor(ids, device=device), attention_mask=None if bool(real.all()) else real.long(), use_cache=False).float()
         state, branch, stop = (torch.as_tensor(v, device=device) for v in (choice[:, 1], choice[:, 2], np.where(last[rows].ravel()[field], codec.end, grammar.separator)))
         score = torch.log_softmax(_branch_scores(grammar, logits, state, stop, temperature), 1)
         score = score.gather(1, (branch - grammar.first[state])[:, None])[:, 0].double().cpu().numpy()
@@ -536,19 +552,20 @@ def accepted_rows(
     draw, # Function of the batch's number, of the candidates before it and of its size; returns codes, spelled numbers and reasons of rejection ("" accepts)
     n:int, # How many rows to accept
     counts:Counter, # Here the numbers of rows drawn, accepted, and rejected for each reason are added up
-    batch_size:int=1024, # Most candidates per batch
+    batch_size:int=1024, # Most rows to ask for at once
     budget:float=200, # Most candidates per accepted row
+    per_row:int=1, # How many candidates `draw` draws for each row that it is asked for
 ): # Batches `(codes, words)`
     """Draw candidate rows until `n` are accepted; yields batches `(codes, words)`, `n` rows in all.
 
-    Raises `BudgetError` when more than `budget` candidates are drawn per accepted row.
+    Raises `BudgetError` when more than `budget` x `per_row` candidates are drawn per accepted row.
     """
     i = have = drawn = 0
     while have < n:
-        if drawn > budget * (have + 3):
+        if drawn > budget * per_row * (have + 3):
             why = ", ".join(f"{k} {v}" for k, v in counts.items() if k not in ("drawn", "accepted"))
             raise BudgetError(f"Of {drawn} candidate rows {have} were accepted where {n} were asked for (rejected: {why}). Raise budget={budget:g}, train longer, or verify less strictly.", counts)
-        codes, words, rejected = draw(i, drawn, min(batch_size, math.ceil((n - have) * (drawn + 1) / (have + 1))))
+        codes, words, rejected = draw(i, drawn, min(batch_size, math.ceil((n - have) * (drawn / per_row + 1) / (have + 1))))
         good = np.flatnonzero(rejected == "")
         counts.update(drawn=len(codes), accepted=len(good)); counts.update(rejected[rejected != ""].tolist())
         keep = good[:n - have]
@@ -615,6 +632,29 @@ def verify_by_classifier(
     with np.errstate(divide="ignore"):
         if not hasattr(classifier, "predict_proba"): return passes, np.log(passes.astype(float))
         return passes, np.log(classifier.predict_proba(X)[:, list(classifier.classes_).index(label)])
+
+# %% ../nbs/06_sampling.ipynb #4935b4d4
+def label_logit(
+    model, # A causal language model in evaluation mode, trained on rows of several labels, label first
+    grammar:Grammar, # What may be decoded
+    codes:np.ndarray, # Rows, `(n, 1 + d)`
+    label:int, # Code of the label
+    others:dict, # Share of each other label, `{code: share}`
+    orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
+    spelled:dict=None, # Numbers in words that replace codes, `{j: n texts}`
+) -> np.ndarray: # Log-odds of the label, `(n,)`, in nats
+    """Log p(row | label) - log sum of share x p(row | other label), `(n,)`, in nats: the log-odds by Bayes' rule where the label is as frequent as the others together, averaged over the orders."""
+    def under(c): return np.stack([field_log_probs(model, grammar, np.c_[np.full(len(codes), c), codes[:, 1:]], o, 1, spelled).sum(1) for o in orders])
+    return (under(label) - np.logaddexp.reduce([math.log(w) + under(c) for c, w in others.items()], axis=0)).mean(0)
+
+def choose(
+    score:np.ndarray, # Of each candidate, `(m,)`
+    n:int, # How many to keep, at most `m`
+    strength:float, # Of the preference; 0 keeps any
+    rng:np.random.Generator, # Source of randomness
+) -> np.ndarray: # Positions of those that are kept, `(n,)`, ascending
+    """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left. Source: the Gumbel top-n trick (Kool et al., 2019)."""
+    return np.sort(np.argsort(-(strength * score + rng.gumbel(size=len(score))), kind="stable")[:n])
 
 # %% ../nbs/06_sampling.ipynb #375f26b2
 @torch.no_grad()
