@@ -129,6 +129,7 @@ def measure(
     categorical = [j for j,c in enumerate(schema.columns) if not c.ordered]
     Z,Z_test = schema.numeric(X_train), schema.numeric(X_test)
     sampler = method.make(random_state=cell.seed, categorical=categorical, llm=cell.llm)
+    if method.opinion and not sampler._knows_all(): raise ValueError(f'{cell.method}: the sampler does not learn every class with the label first, so it has no opinion on a row.')
     out,opinion = dict(new_rows=0, sample_seconds=0., diversity={}), None
     if sampler is not None:
         table = Z if method.on_numbers else X_train

@@ -37,7 +37,7 @@ from .models import add_lora, check_context, context_limit, embedded_model, load
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
+from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, as_numbers, infer_schema,
     number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -211,7 +211,7 @@ class ImbLLM(BaseOverSampler):
 
     Each row is a sentence, the label first; the model is fine-tuned on all rows, every class in equal parts, and on
     rows interpolated between those of the classes to be oversampled (Eq. 5 of the paper), and prompted with the label and one random feature.
-    Of `candidates` rows one is kept, by how much likelier it is under its label than under the others. Every sampled row is complete and valid: observed categories, numbers inside the observed range with the observed decimals, the table's own dtypes.
+    Of n times `candidates` rows n are kept, by how much likelier they are under their label than under the others. Every sampled row is complete and valid: observed categories, numbers inside the observed range with the observed decimals, the table's own dtypes.
 
     Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made from the table and trained on the spot;
     any hub id or folder of a causal language model works too. After fitting, `schema_` describes the table, `model_` is the model, `history_` the training run, `classes_`
@@ -254,12 +254,12 @@ class ImbLLM(BaseOverSampler):
         interpolation=None, # Interpolate between nearest `"neighbors"`, or `"random"` pairs as in the paper
         k_neighbors=5, # How many neighbours
         temperature=None, # Of sampling
-        candidates=None, # Rows to draw for each row that is kept
+        candidates=None, # Rows to draw for each row that is kept, before any verification
         critic_strength=None, # How much a candidate's log-odds of its label count in that choice
         guidance=None, # How far each choice leans away from what the other classes would say
         constrained=True, # Decode under the grammar? Else write freely, and reject what is no row
         verify=None, # Reject rows by the model's `"label"`, by `"bayes"`, by a `"classifier"` (XGBoost) or an estimator of scikit-learn, or not (`"none"`)
-        budget=200, # Candidate rows to draw, at most, per accepted row
+        budget=200, # Candidate rows to draw, at most, per accepted row (times `candidates`)
         k_columns=1, # Columns to delete at a time from a row of another class (`condition="borderline"`)
         epochs=None, # Passes over real and interpolated rows
         batch_size=None, # Rows per update
@@ -315,7 +315,8 @@ class ImbLLM(BaseOverSampler):
         "Refuse settings that contradict each other, before any work."
         condition, permutation, verify, rows, embedded = *map(self._setting, ("condition", "permutation", "verify", "finetune_on")), self._setting("llm") == "embedded"
         all_rows, behind, asked = rows in ALL_ROWS, permutation in LABEL_BEHIND, f"finetune_on must be one of {', '.join(ALL_ROWS)}"
-        critic = next((f"{k}={v}" for k, v in (("candidates", self._setting("candidates") - 1 and self.candidates), ("guidance", self._setting("guidance"))) if v), None)
+        guidance, critic = self._setting("guidance"), f"candidates={self.candidates}" if self.candidates is not None and self.candidates > 1 else ""
+        if guidance: critic = f"guidance={guidance}"
         for wrong, message in [
             (self.checkpoint_dir is not None and not isinstance(self.random_state, numbers.Integral), f"checkpoint_dir needs a whole number as random_state, so that a resumed run is the same run; got {self.random_state!r}."),
             (condition != "x" and permutation not in LABEL_FIRST, f"condition={condition!r} prompts with the label first, which permutation={permutation!r} never shows; use one of {', '.join(LABEL_FIRST)}, or condition='x'."),
@@ -324,7 +325,7 @@ class ImbLLM(BaseOverSampler):
             (condition == "borderline" and not self.constrained, "condition='borderline' fills in cells under the grammar; it needs constrained=True."),
             (verify == "label" and not (behind and all_rows), f"verify='label' asks for a label behind features, so {asked} and permutation one of {', '.join(LABEL_BEHIND)}; got {rows!r} and {permutation!r}."),
             ((verify == "bayes" or critic) and not self._knows_all(), f"{critic or 'verify=' + repr(verify)} compares label-first likelihoods, so {asked} and permutation one of {', '.join(LABEL_FIRST)}; got {rows!r} and {permutation!r}."),
-            (critic and critic.startswith("guidance") and (condition == "borderline" or not self.constrained), f"{critic} tilts each choice under the grammar; it needs constrained=True and another condition than 'borderline'."),
+            (guidance and (condition not in ("y", "yx") or not self.constrained), f"guidance={guidance} tilts each choice under the grammar away from other labels; it needs constrained=True and the label in the prompt (condition='yx' or 'y'); got constrained={self.constrained} and condition={condition!r}."),
             (embedded and (self.lora is not None or self.load_in_4bit or self.attn_implementation is not None), "lora, load_in_4bit and attn_implementation are for a pre-trained model; the embedded one is trained whole."),
             (self.load_in_4bit and self.lora is None, "load_in_4bit=True needs lora, because weights of 4 bits cannot be trained; for example lora=16."),
         ]:
@@ -381,8 +382,8 @@ class ImbLLM(BaseOverSampler):
         kept = np.ones(len(y), dtype=bool)
         if not self._setting("keep_original"):
             for label in new: new[label] += int((y == label).sum()); kept &= y != label
-        frame = pd.concat([f for label, n in new.items() for f in self._stream(n, self._label_code(label), {}, self._seed, str(label))], ignore_index=True)
-        self._known = None
+        try: frame = pd.concat([f for label, n in new.items() for f in self._stream(n, self._label_code(label), {}, self._seed, str(label))], ignore_index=True)
+        finally: self._known = None
         return self._joined(X, kept, frame), np.r_[y[kept], np.repeat(np.array(list(new), dtype=y.dtype), list(new.values()))]
 
     def _joined(self, X, kept, frame):
@@ -455,12 +456,14 @@ class ImbLLM(BaseOverSampler):
         source, n_inter = None, 0
         if rows_from.endswith("interpolate"):
             spelled, k = [j for j, letters in enumerate(codec.letters) if letters], self.k_neighbors if self._setting("interpolation") == "neighbors" else None
-            source = Interpolation(columns, rows[np.isin(rows[:, 0], targets)], self._setting("interpolate_categories"), k, spelled)
-            share = 1 / (1 + self.interpolation_ratio) if self._even() else 1 # an even class is real and interpolated rows together
-            n_inter = round(self.interpolation_ratio * share * counts.max()) * len(source.groups)
-            if self._even():
-                paired = set() if source.empty else {int(source.codes[g[0], 0]) for g, _ in source.groups}
-                rows = evened(rows, {c: counts.max() - (n_inter // len(source.groups) if c in paired else 0) for c in np.unique(rows[:, 0])}, rng)
+            source, ratio = Interpolation(columns, rows[np.isin(rows[:, 0], targets)], self._setting("interpolate_categories"), k, spelled), self.interpolation_ratio
+            each = round(ratio * counts.max())
+            if self._even(): # a class is real and interpolated rows together, and keeps all its real ones
+                paired = [] if source.empty else [int(source.codes[g[0], 0]) for g, _ in source.groups]
+                size = max(counts.max(), math.ceil((1 + ratio) * counts[paired].max(initial=0)))
+                each = math.floor(size * ratio / (1 + ratio))
+                rows = evened(rows, {c: size - (each if c in paired else 0) for c in np.unique(rows[:, 0])}, rng)
+            n_inter = each * len(source.groups)
         corpus = Corpus(codec, rows, source, n_inter, permutation, self._setting("batch_size"), seed)
         epochs, adapters = self._setting("epochs"), None if self.lora is None else add_lora(self.model_, self.lora, seed)
         self.history_ = finetune(self.model_, corpus, self._setting("updates") if epochs is None else epochs * corpus.per_epoch, self._setting("learning_rate"),
@@ -557,12 +560,12 @@ class ImbLLM(BaseOverSampler):
             return codes, words, rejected
 
         candidates, strength = self._setting("candidates"), self._setting("critic_strength")
-        if candidates == 1 or strength == 0 or not others: return draw, 1
+        if candidates == 1 or not others: return draw, 1
 
         def drawn_and_chosen(i, first, size):
             codes, words, rejected = draw(i, first, size * candidates)
             good, rng = np.flatnonzero(rejected == ""), np.random.default_rng([seed, label, i, 1])
-            score = self._critic(codes[good], [words[k] for k in good], label, rng)
+            score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength else np.zeros(len(good))
             if self._known is not None: score[self._repeats(codes[good], [words[k] for k in good])] = -np.inf # copies of given rows come last
             passed_over = np.delete(good, choose(score, min(size, len(good)), strength, rng))
             rejected[passed_over] = "passed over"
@@ -648,7 +651,7 @@ class ImbLLM(BaseOverSampler):
             s, letters = frame.iloc[:, j - 1], self._codec.letters[j]
             codes[:, j], exact = encode_nearest(col, s)
             if letters and (new := np.flatnonzero(~exact & s.notna().to_numpy())).size:
-                texts = [number_text(v) for v in as_cells(col, s.iloc[new])]
+                texts = [number_text(v) for v in as_numbers(col, s.iloc[new])]
                 found = [self._grammar.walk(j, tuple(letters.get(c) for c in t)) for t in texts]
                 told = np.array([f is not None and f[1] == t for f, t in zip(found, texts)])
                 exact[new] = told
@@ -699,6 +702,9 @@ class ImbLLM(BaseOverSampler):
         random_state=None, # Seed of the orders; default: the estimator's own stream
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`, where every class is as frequent as any other. A cell that the model does not know is left out."""
+        self._check_fitted()
+        if not self._knows_all(): raise ValueError(f"label_proba compares the classes, so finetune_on must be one of {', '.join(ALL_ROWS)} and permutation one of {', '.join(LABEL_FIRST)}; got {self._setting('finetune_on')!r} and {self._setting('permutation')!r}.")
+        if not isinstance(orders, numbers.Integral) or orders < 1: raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
         d, rng = len(self.schema_), np.random.default_rng(self._drawn_seed(random_state))
         fixed = [np.arange(d)] if self._setting("permutation") == "identity" else [rng.permutation(d) for _ in range(orders)]
         return softmax(self.log_prob(X, orders=np.stack(fixed), handle_unknown="ignore"), axis=1)
@@ -843,18 +849,19 @@ def opinion_pool(
     q:np.ndarray, # Others, of the same shape
     weight:float=.5, # Of the others, in [0, 1]
 ) -> np.ndarray: # Probabilities `(n, n_classes)`
-    """The logarithmic opinion pool: p^(1 - weight) x q^weight, renormalised, which averages log-odds. Source: Genest and Zidek (1986)."""
+    """The logarithmic opinion pool: p^(1 - weight) x q^weight, renormalised, which averages log-odds. Raises `ValueError` for unequal shapes. Source: Genest and Zidek (1986)."""
+    if np.shape(p) != np.shape(q): raise ValueError(f"p and q must have the same shape; got {np.shape(p)} and {np.shape(q)}.")
     tiny = np.finfo(float).tiny
     return softmax((1 - weight) * np.log(np.maximum(p, tiny)) + weight * np.log(np.maximum(q, tiny)), axis=1)
 
 class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     """A classifier trained on the table that `ImbLLM` rebalances, averaged with the language model's own opinion by Bayes' rule.
 
-    `predict_proba` gives, for each class, p_classifier^(1 - weight) x p_model^weight, renormalised; the classes count as equally frequent. `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as numbers.
-    After fitting, `sampler_` is the fitted sampler, `estimator_` the classifier (its labels are positions in `classes_`). Raises `ValueError` for a single class, and for a sampler that does not learn every class with the label first.
+    `predict_proba` gives, for each class, p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every class is as frequent as any other, to the classifier as in the rebalanced table. `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as numbers.
+    After fitting, `sampler_` is the fitted sampler, `estimator_` the classifier (its labels are positions in `classes_`). To search over the sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single class, and for a sampler that does not learn every class with the label first.
     """
     _parameter_constraints = {
-        "estimator": [HasMethods(["fit", "predict_proba"]), None], "sampler": [HasMethods(["fit_resample", "log_prob"]), None],
+        "estimator": [HasMethods(["fit", "predict_proba"]), None], "sampler": [ImbLLM, None],
         "weight": [Interval(numbers.Real, 0, 1, closed="both")], "orders": [Interval(numbers.Integral, 1, None, closed="left")], "random_state": ["random_state"],
     }
 
@@ -874,26 +881,35 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     ): # -> ImbLLMClassifier
         """Rebalance the table, train the classifier on it; returns `self`."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), caller_name="ImbLLMClassifier")
-        y = column_or_1d(y, warn=True)
-        X = self._checked(X, y)
-        check_classification_targets(y)
+        name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
+        X = self._checked(X, reset=True)
         _refuse(X, y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
         if len(self.classes_) == 1: raise ValueError(f"y has one class, {self.classes_[0]!r}; a classifier needs at least two.")
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         self.sampler_ = clone(self.sampler) if self.sampler is not None else ImbLLM(random_state=self.seed_, verbose=0)
         if not self.sampler_._knows_all(): raise ValueError(f"sampler={self.sampler!r} does not learn every class with the label first, so it has no opinion on a row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one of {', '.join(LABEL_FIRST)}.")
-        X_res, codes = self.sampler_.fit_resample(X, codes)
-        if not hasattr(self.sampler_, "model_"): self.sampler_.fit(X, codes) # an even table needs no rows, but the model is wanted
+        labels = pd.Series(y, name=name)
+        X_res, y_res = self.sampler_.fit_resample(X, labels)
+        if not hasattr(self.sampler_, "model_"): self.sampler_.fit(X, labels) # an even table needs no rows, but the model is wanted
         estimator = clone(self.estimator) if self.estimator is not None else make_pipeline(FunctionTransformer(self._numbers), XGBClassifier(random_state=self.seed_, n_jobs=1))
-        self.estimator_ = estimator.fit(X_res, codes)
+        self.estimator_ = estimator.fit(X_res, np.searchsorted(self.classes_, y_res))
         return self
 
-    def _checked(self, X, y=None):
-        "Check the shape and the names of columns; cells may be of any type, and missing."
+    def _checked(self, X, reset=False):
+        "Check the shape and the names of columns; cells may be of any type, and missing. A frame to predict gets the order of columns of the one that was learnt."
         if isinstance(X, list) and np.asarray(X).dtype.kind in "US": X = np.array(X, dtype=object)
         if not isinstance(X, pd.DataFrame): X = check_array(X, dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False)
-        validate_data(self, X=X, reset=y is not None, skip_check_array=True)
+        elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
+        elif not len(X): raise EmptyTableError("X has 0 rows.")
+        validate_data(self, X=X, reset=reset, skip_check_array=True)
+        if reset: self._of_frame = isinstance(X, pd.DataFrame)
+        elif isinstance(X, pd.DataFrame) and self._of_frame:
+            absent = [n for n in self.sampler_.schema_.names if n not in X]
+            if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.sampler_.schema_.names}.")
+            X = X[self.sampler_.schema_.names]
+        elif isinstance(X, pd.DataFrame) or self._of_frame: X = as_frame(X).set_axis(self.sampler_.schema_.names, axis=1) # only one of the two has names: as they come
         return X
 
     def _numbers(self, X): return self.sampler_.schema_.numeric(as_frame(X))
@@ -901,11 +917,13 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self,
         X, # Rows `(n, d)`
     ) -> np.ndarray: # Probabilities `(n, n_classes)`, in the order of `classes_`
-        """Probabilities of the classes, `(n, n_classes)`, in the order of `classes_`, where all classes are equally frequent."""
+        """Probabilities of the classes, `(n, n_classes)`, in the order of `classes_`."""
         check_is_fitted(self)
         X = self._checked(X)
-        p = self.estimator_.predict_proba(X)
-        return opinion_pool(p, self.sampler_.label_proba(X, self.orders, self.seed_), self.weight) if self.weight else p
+        p = self.estimator_.predict_proba(X if self._of_frame or not isinstance(X, pd.DataFrame) else X.to_numpy())
+        if not self.weight: return p
+        own = self.sampler_.label_proba(X, self.orders, self.seed_)
+        return opinion_pool(p, own[:, np.argsort(np.searchsorted(self.classes_, self.sampler_.classes_))], self.weight)
 
     def predict(self,
         X, # Rows `(n, d)`

@@ -309,7 +309,7 @@ def decode_rows(
     """Let the model complete rows whose first `given` fields (in their order) are set.
 
     Returns codes `(b, 1 + d)` and a list with the spelled numbers that were drawn for each row, `{j: text}`, whose code is -2. Every value is valid: it was observed, or it
-    is a number on the column's grid inside the observed range. With `guidance` g each choice is drawn from p(choice | label)^(1 + g) / p(choice | another label)^g, renormalised.
+    is a number on the column's grid inside the observed range. With `guidance` g each choice is drawn from p(choice | label)^(1 + g) / p(choice | another label)^g, renormalised, where each other label counts by how well it explains the row so far.
     Source: Eq. 2 of the paper, renormalised on what the grammar admits; classifier-free guidance (Ho and Salimans, 2022).
     """
     device, rows, others = next(model.parameters()).device, _Rows(grammar, codes, order, given), list(against) if guidance else []
@@ -322,6 +322,9 @@ def decode_rows(
     pieces = [prompt, *streams(rows.enter(np.arange(rows.n)))]
     cache, name = DynamicCache(config=model.config), "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     fed, mask, belief = np.zeros(len(told), dtype="int64"), torch.empty((len(told), 0), dtype=torch.long, device=device), torch.zeros((len(others), rows.n), device=device)
+    if len(others) > 1: # what the prompt says of each other label
+        known = np.where(np.arange(rows.m) < rows.place[:, None], order, -1)
+        belief += torch.as_tensor(np.stack([field_log_probs(model, grammar, told[k * rows.n:][:rows.n], known, 1, spelled).sum(1) for k in range(1, 1 + len(others))]), device=device)
     while rows.active.any():
         chunk, length = ragged_rows(flat, np.stack([p[0] for p in pieces], 1), np.stack([p[1] for p in pieces], 1), grammar.codec.end)
         step = np.arange(chunk.shape[1])
@@ -553,7 +556,7 @@ def accepted_rows(
     n:int, # How many rows to accept
     counts:Counter, # Here the numbers of rows drawn, accepted, and rejected for each reason are added up
     batch_size:int=1024, # Most rows to ask for at once
-    budget:float=200, # Most candidates per accepted row
+    budget:float=200, # Most candidates per accepted row, and candidate that is chosen from
     per_row:int=1, # How many candidates `draw` draws for each row that it is asked for
 ): # Batches `(codes, words)`
     """Draw candidate rows until `n` are accepted; yields batches `(codes, words)`, `n` rows in all.

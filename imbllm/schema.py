@@ -250,7 +250,8 @@ def as_numbers(
     col:Column, # An ordered column
     s:pd.Series, # Present cells meant for that column, `(n,)`
 ) -> np.ndarray: # Numbers in the unit of `col.numbers`, `(n,)`
-    """Cells as float64 in the unit of `col.numbers`, `(n,)`; errors as for `as_cells`."""
+    """Cells as float64 in the unit of `col.numbers`, `(n,)`; errors as for `as_cells`, but a fraction is a number too where the column holds whole ones."""
+    if col.kind == "numeric" and pd.api.types.is_float_dtype(s.dtype): return s.to_numpy(dtype="float64")
     return Column(col.name, col.kind, as_cells(col, s)).numbers
 
 def encode_nearest(
