@@ -21,6 +21,7 @@ PLAIN = ["ImbLLM-plain", "ImbLLM-inter"]
 TRAINED = ["TVAE", "TVAE-snapped", "CTGAN", "CTGAN-snapped", "GReaT", "TapTap"]
 QUICK = [m for m in METHODS if m not in (*SLOW, *OURS, *PLAIN, *TRAINED)]
 THREE = ("xgboost", "logistic", "forest")
+FIGURE_7 = ["RandomOver", "SMOTE-NC", "CTGAN", "GReaT", "Swap50", "ImbLLM", "ImbLLM-plain"]
 SMALL, FEW = ["german", "fuel", "insurance", "bank", "car", "sick"], ["german", "car", "insurance"]
 
 def studies():
@@ -47,7 +48,7 @@ def distances(out):
     for path in sorted(path for name in ("gem_price", "german") for path in Path(out).glob(f"{name}/*/*.json")):
         record = read_cell(path) or {}
         for rows, values in record.get("dcr", {}).items():
-            if record["cell"]["seed"] == 0 and record["cell"]["q"] == .2 and record["cell"]["protocol"] == "fixed" and "(" not in record["cell"]["method"]:
+            if record["cell"]["method"] in FIGURE_7 and record["cell"]["seed"] == 0 and record["cell"]["q"] == .2 and record["cell"]["protocol"] == "fixed":
                 yield from (dict(dataset=record["cell"]["dataset"], method=record["cell"]["method"], rows=rows, quantile=q, distance=v) for q, v in zip(QUANTILES.round(2), values))
 
 def with_earlier(results, path):
@@ -71,6 +72,9 @@ def main():
     results = with_earlier(results_frame(args.out).assign(command="python benchmarks/paper.py"), RESULTS / "benchmark.csv")
     results.to_csv(RESULTS / "benchmark.csv", index=False, float_format="%.4f")
     pd.DataFrame(table_one()).to_csv(RESULTS / "tables.csv", index=False, float_format="%.4f")
-    pd.DataFrame(distances(args.out)).to_csv(RESULTS / "dcr.csv", index=False, float_format="%.4g")
+    new, old = pd.DataFrame(distances(args.out)), pd.read_csv(RESULTS / "dcr.csv") if (RESULTS / "dcr.csv").exists() else pd.DataFrame(columns=["dataset", "method"])
+    pairs = ["dataset", "method"]
+    old = old[~pd.MultiIndex.from_frame(old[pairs]).isin(pd.MultiIndex.from_frame(new.reindex(columns=pairs)))]
+    pd.concat([old, new]).sort_values(pairs, kind="stable").to_csv(RESULTS / "dcr.csv", index=False, float_format="%.4g")
 
 if __name__ == "__main__": main()

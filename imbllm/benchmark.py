@@ -36,7 +36,7 @@ from .schema import decode_column,frame_of,infer_schema,nearest_codes
 def _xgboost(seed, types=None): return XGBClassifier(random_state=seed, n_jobs=1, **({} if types is None else dict(enable_categorical=True, feature_types=types)))
 def _logistic(seed, types=None): return make_pipeline(SimpleImputer(strategy='median'), StandardScaler(), LogisticRegression(max_iter=2000, random_state=seed))
 def _forest(seed, types=None): return RandomForestClassifier(random_state=seed, n_jobs=1)
-def _neural(seed, types=None): return make_pipeline(SimpleImputer(strategy='median'), StandardScaler(), MLPClassifier((64, 32), early_stopping=True, random_state=seed))
+def _neural(seed, types=None): return make_pipeline(SimpleImputer(strategy='median'), StandardScaler(), MLPClassifier((64, 32), max_iter=100, random_state=seed))
 CLASSIFIERS = dict(xgboost=_xgboost, logistic=_logistic, forest=_forest, neural=_neural)
 PROTOCOLS = 'fixed','published'
 QUANTILES = np.linspace(0, 1, 101) # of the distances that a record keeps
