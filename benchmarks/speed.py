@@ -113,15 +113,15 @@ def without_part(part):
     if part == "fused activation": models.NewGELUActivation = type(None)
     return dict(bf16=False) if part == "bfloat16" else {}
 
-def with_all_but(part, folder, device):
-    "Training and sampling of ours with all parts but one, in this process."
+def with_all_but(part, kinds, folder, device):
+    "Training and, if it is among the kinds, sampling of ours with all parts but one, in this process."
     (X, y), times, settings = training_table("german"), [], without_part(part)
     hook = register_optimizer_step_post_hook(lambda *_: times.append(time.perf_counter()))
     sampler = train_ours(folder, device, X, y, **TRAIN, **settings)
     hook.remove()
-    sampler.sample(128, random_state=1)
-    start = time.perf_counter(); sampler.sample(256, random_state=0)
-    return dict(train_rows=TRAIN["batch_size"] / np.median(np.diff(times)[1:]), sample_rows=256 / (time.perf_counter() - start))
+    start, n = time.perf_counter(), 234 if "sampling" in kinds else 1
+    sampler.sample(n, random_state=0)
+    return dict(train_rows=TRAIN["batch_size"] / np.median(np.diff(times)[1:]), sample_rows=n / (time.perf_counter() - start))
 
 def apart(*what, function="measure"):
     "`measure`, or another function, in a process of its own."
@@ -161,11 +161,13 @@ def resampling(X, y):
 
 def parts(folder, device):
     "Rows per second of ours, and with all but one part of it; the whole before and after, because machines drift."
-    rows = []
+    def run(part): return apart(part, PARTS.get(part, "training sampling"), folder, device, function="with_all_but")
+    rows, before = [], run("nothing")
     for part, kinds in PARTS.items():
-        whole, less, again = (apart(p, folder, device, function="with_all_but") for p in ["nothing", part, "nothing"])
+        less, after = run(part), run("nothing")
         for kind, key in [("training", "train_rows"), ("sampling", "sample_rows")]:
-            if kind in kinds: rows.append(dict(what=f"{kind} without {part}", ours=np.mean([whole[key], again[key]]), peer=less[key], ratio=np.mean([whole[key], again[key]]) / less[key]))
+            if kind in kinds: rows.append(dict(what=f"{kind} without {part}", ours=(whole := (before[key] + after[key]) / 2), peer=less[key], ratio=whole / less[key]))
+        before = after
         print(rows[-1], flush=True)
     return rows
 

@@ -84,11 +84,17 @@ def _read_csv(path, suffix):
     return pd.DataFrame({name: _typed(list(seen)).array.take(column) for name, seen, column in zip(names, distinct, codes)})
 
 # %% ../nbs/15_cli.ipynb #857b2eca
-def _read_parquet(path):
-    import pandas as pd, pyarrow as pa, pyarrow.parquet as pq
-    try: table = pq.read_table(path)
+def _open_parquet(path, read):
+    "What `read` makes of the file, whose columns must have names that differ."
+    import pyarrow as pa
+    try: table = read(path)
     except (pa.ArrowException, OSError) as e: raise ValueError(f"{path} cannot be read as Parquet: {e}") from e
-    _check_names(path, table.column_names)
+    _check_names(path, (table.schema_arrow if hasattr(table, "schema_arrow") else table.schema).names)
+    return table
+
+def _parquet_frame(table):
+    "A Parquet table as a DataFrame."
+    import pandas as pd, pyarrow as pa
     whole = {getattr(pa, t.lower())(): pd.api.types.pandas_dtype(t) for t in "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64".split()}
     frame = table.to_pandas()
     frame = frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
@@ -106,7 +112,10 @@ def read_table(
     for Parquet without pyarrow.
     """
     suffix = _suffix(path)
-    frame = _read_parquet(path) if SUFFIXES[suffix] is None else _read_csv(path, suffix)
+    if SUFFIXES[suffix] is None:
+        import pyarrow.parquet as pq
+        frame = _parquet_frame(_open_parquet(path, pq.read_table))
+    else: frame = _read_csv(path, suffix)
     if not len(frame): raise ValueError(f"{path} has column names, but no rows.")
     return frame
 
@@ -167,6 +176,10 @@ def _given(pairs, X):
         given[name] = _cast(value, X[name]) if name in X else value
     return given
 
+def _count(text):
+    if not text.isdecimal() or not int(text): raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; got {text!r}")
+    return int(text)
+
 def _pair(text):
     if "=" not in text: raise argparse.ArgumentTypeError(f"expected COL=VALUE; got {text!r}")
     return text
@@ -211,6 +224,51 @@ def _summary(before, after, target):
     table = pd.DataFrame({"before": before.value_counts(), "after": after.value_counts()}).fillna(0).astype(int).sort_index()
     return table.rename_axis(target).reset_index().to_string(index=False)
 
+def _labels(source, columns, target, read):
+    "The column of labels, by `read`, if there is one and no label is missing."
+    if target not in columns: raise ValueError(f"{source} has no column {target!r}; its columns are {', '.join(map(repr, columns))}.")
+    y = read(target)
+    if y.isna().any(): raise ValueError(f"{source}: the column {target!r} has {y.isna().sum()} missing labels; fill them in, or drop those rows.")
+    return y
+
+def _sampler(args, strategy, X):
+    from imbllm.oversampler import ImbLLM
+    return ImbLLM(llm=args.llm, sampling_strategy=strategy, categorical_features=_categorical(args.categorical, X.columns), random_state=args.seed, verbose=int(not args.quiet))
+
+def _cast_strategy(strategy, y): return {_cast(label, y): n for label, n in strategy.items()} if isinstance(strategy, dict) else strategy
+
+def _by_parts(args, source, out):
+    "Rebalance a Parquet file that need not fit in memory, nor what comes out; returns the labels before and after."
+    if SUFFIXES[_suffix(source)] is not None or SUFFIXES[_suffix(out)] is not None: raise CommandError("--by-parts is for Parquet: IN and OUT must end in .parquet or .pq.")
+    import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
+    from imblearn.utils import check_sampling_strategy
+    from imbllm.finetuning import write_atomically
+    file = _open_parquet(source, pq.ParquetFile)
+    names = [n for n in file.schema_arrow.names if not n.startswith("__index_level_")]
+    schema, rng = pa.schema([file.schema_arrow.field(n) for n in names], file.schema_arrow.metadata), np.random.default_rng(args.seed)
+    y = _labels(source, names, args.target, lambda target: _parquet_frame(pq.read_table(source, columns=[target]))[target])
+    wanted = {label: n for label, n in check_sampling_strategy(_cast_strategy(args.strategy, y), y, "over-sampling").items() if n}
+    kept = np.ones(len(y), dtype=bool)
+    for label, n in y.value_counts().items():
+        if label not in wanted and n > args.by_parts: kept[rng.permutation(np.flatnonzero(y == label))[args.by_parts:]] = False
+    first, parts = 0, []
+    for batch in file.iter_batches(columns=names):
+        parts.append(batch.filter(pa.array(kept[first:first + len(batch)])))
+        first += len(batch)
+    frame = _parquet_frame(pa.Table.from_batches(parts, schema))
+    X, sampler = frame.drop(columns=args.target), None
+    given = _given(args.given, X)
+    if wanted: sampler = _sampler(args, {label: n + int((y == label).sum()) for label, n in wanted.items()}, X).fit(X, frame[args.target])
+    def write(path):
+        with pq.ParquetWriter(path, schema) as writer:
+            for batch in file.iter_batches(columns=names): writer.write_batch(batch.cast(schema))
+            for label, n in wanted.items():
+                for rows in sampler.sample_stream(n, label, given):
+                    rows[args.target] = pd.Series([label] * len(rows), dtype=y.dtype)
+                    writer.write_table(pa.Table.from_pandas(rows[names], schema, preserve_index=False))
+    write_atomically(out, write)
+    return y, pd.concat([y, *(pd.Series([label] * n, dtype=y.dtype) for label, n in wanted.items())], ignore_index=True)
+
 def oversample(
     args, # Parsed arguments of `imbllm oversample`
 ):
@@ -220,18 +278,15 @@ def oversample(
     """
     source, out = Path(args.input), Path(args.output)
     _check_paths(source, out, args.force)
-    frame = read_table(source)
-    if args.target not in frame: raise ValueError(f"{source} has no column {args.target!r}; its columns are {', '.join(map(repr, frame.columns))}.")
-    X, y = frame.drop(columns=args.target), frame[args.target]
-    if y.isna().any(): raise ValueError(f"{source}: the column {args.target!r} has {y.isna().sum()} missing labels; fill them in, or drop those rows.")
-    given, strategy = _given(args.given, X), args.strategy
-    if isinstance(strategy, dict): strategy = {_cast(label, y): n for label, n in strategy.items()}
     start = time.perf_counter()
-    from imbllm.oversampler import ImbLLM
-    sampler = ImbLLM(llm=args.llm, sampling_strategy=strategy, categorical_features=_categorical(args.categorical, X.columns), random_state=args.seed,
-        verbose=int(not args.quiet))
-    X_res, y_res = _with_given(sampler, X, y, given) if given else sampler.fit_resample(X, y)
-    write_table(X_res.assign(**{args.target: y_res})[list(frame)], out)
+    if args.by_parts: y, y_res = _by_parts(args, source, out)
+    else:
+        frame = read_table(source)
+        y = _labels(source, frame.columns, args.target, frame.get)
+        X = frame.drop(columns=args.target)
+        given, sampler = _given(args.given, X), _sampler(args, _cast_strategy(args.strategy, y), X)
+        X_res, y_res = _with_given(sampler, X, y, given) if given else sampler.fit_resample(X, y)
+        write_table(X_res.assign(**{args.target: y_res})[list(frame)], out)
     print(_summary(y, y_res, args.target))
     print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; the table is in {out}")
 
@@ -472,6 +527,7 @@ def _parser():
         "'{\"yes\": 500}' (default: auto, every class as large as the largest)")
     o.add_argument("--given", metavar="COL=VALUE", type=_pair, action="append", default=[], help="every new row has this value; may be repeated")
     o.add_argument("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are categories; may be repeated")
+    o.add_argument("--by-parts", metavar="N", type=_count, help="for Parquet that does not fit in memory: read and write it by parts, and learn from N rows, at most, of each class that does not grow")
     o.add_argument("--force", action="store_true", help="replace OUT if it exists")
     o.add_argument("--quiet", action="store_true", help="no progress bars")
 
