@@ -171,8 +171,8 @@ class Padded:
         return logits_at(self.model, last, input_ids=chunk, attention_mask=self.mask, position_ids=position, use_cache=True, **{self.name: self.cache})
 
 class Packed:
-    "Feeds a batch of `n` rows to a model with attention of ours, piece by piece, the pieces end to end."
-    def __init__(self, model, n): self.model, self.fed, self.cache = model, np.zeros(n, dtype="int64"), {}
+    "Feeds a batch of `n` rows of up to `longest` tokens to a model with attention of ours, piece by piece, the pieces end to end."
+    def __init__(self, model, n, longest): self.model, self.most, self.fed, self.cache = model, longest, np.zeros(n, dtype="int64"), {}
 
     @torch.no_grad()
     def feed(self,
@@ -197,8 +197,8 @@ class Packed:
         n, longest = len(self.fed), self.seen.shape[-1]
         for kind, new in zip("kv", (key, value)):
             old = self.cache.get((kind, module.layer_idx))
-            if old is None or old.shape[2] < longest: # room for twice as much
-                room = new.new_zeros(n, new.shape[1], 2 * longest, new.shape[3])
+            if old is None or old.shape[2] < longest: # room for twice as much, if rows get that long
+                room = new.new_zeros(n, new.shape[1], max(longest, min(2 * longest, self.most)), new.shape[3])
                 if old is not None: room[:, :, :old.shape[2]] = old
                 self.cache[kind, module.layer_idx] = old = room
             old[self.row, :, self.position] = new[0].transpose(0, 1)
@@ -215,7 +215,7 @@ def row_feeder(
 ): # `Packed` or `Padded`
     "What feeds rows to `model` piece by piece: `Packed` for the families in `PLAIN_HEADS` with the usual attention (whose window, if they have one, must hold a row), else `Padded`."
     ours = usual_attention(model).config._attn_implementation == ATTENTION and type(model).__name__ in PLAIN_HEADS
-    return (Packed if ours and longest <= (getattr(model.config, "sliding_window", None) or longest) else Padded)(model, n)
+    return Packed(model, n, longest) if ours and longest <= (getattr(model.config, "sliding_window", None) or longest) else Padded(model, n)
 
 # %% ../nbs/04_models.ipynb #788bd882
 SHORT = 256 # tokens up to which attention is written out

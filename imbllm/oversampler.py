@@ -565,9 +565,9 @@ class ImbLLM(BaseOverSampler):
     def _narrowed(self, allowed): return Grammar(self._codec, allowed).to(self.model_.device) if allowed else self._grammar
 
     def _batch_size(self):
-        "Rows at once; for a pre-trained model as many as a share of memory holds."
-        if self._trimmed is None: return 1024
-        return min(1024, max(16, (2**14 if self.model_.device.type == "cpu" else 2**16) // int(self._codec.longest().sum())))
+        "Rows at once: a thousand, or as many as a share of memory holds, by the tokens of a row and by the most values that a choice has."
+        tokens = 2**18 if self._trimmed is None else 2**14 if self.model_.device.type == "cpu" else 2**16
+        return min(1024, max(16, min(tokens // int(self._codec.longest().sum()), 2**24 // int(self._grammar.count.max()))))
 
     def _verified(self, codes, words, label, rng):
         "Which rows pass for the label, and its log-probability."
