@@ -34,7 +34,9 @@ PARTS = {"trimmed vocabulary": "training sampling", "bfloat16": "training sampli
          "rows of like length together": "training", "pieces end to end": "sampling"}
 
 def training_table(name):
-    "Rows and labels of a table; `make_income` if there is no such table at hand."
+    "Features and labels of a table; `make_income` if there is no such table at hand."
+    beside = Path(__file__).parents[2] / "shared/data/paper" # beside the project, as GPT-2's vocabulary may be
+    if beside.is_dir(): os.environ.setdefault("IMBLLM_DATA", str(beside))
     try: return load_table(name)
     except (OSError, ValueError): return make_income(1000, random_state=0)
 

@@ -315,7 +315,7 @@ class ImbLLM(BaseOverSampler):
         checkpoint_dir=None, # Folder for checkpoints, to resume from; needs a whole number as `random_state`
         checkpoint_every=100, # Updates between checkpoints
         device="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
-        bf16=None, # Train and sample in bfloat16; `None`: on a GPU, and with a pre-trained model on a CPU that multiplies in it
+        bf16=None, # Train and sample in bfloat16; `None`: with a pre-trained model, on a GPU or a CPU that multiplies in it
         sampling_strategy="auto", # As in imbalanced-learn
         random_state=None, # Seed
         n_jobs=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
@@ -481,9 +481,7 @@ class ImbLLM(BaseOverSampler):
         self.model_.eval()
         self._codec, self._grammar = codec, Grammar(codec).to(device)
 
-    def _bf16(self, device):
-        if self.bf16 is not None: return self.bf16
-        return multiplies_bf16(device) and (device.type == "cuda" or self._setting("llm") != "embedded")
+    def _bf16(self, device): return self._setting("llm") != "embedded" and multiplies_bf16(device) if self.bf16 is None else self.bf16
 
     @contextmanager
     def _computing(self, threads):
