@@ -102,6 +102,8 @@ def _parquet_frame(table):
         if table.schema.field(name).type in whole and frame[name].dtype.kind == "f": frame[name] = table[name].to_pandas(types_mapper=whole.get)
     return frame
 
+def _no_rows(path): return ValueError(f"{path} has column names, but no rows.")
+
 def read_table(
     path, # A `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz`, `.parquet` or `.pq` file
 ): # -> DataFrame
@@ -116,10 +118,16 @@ def read_table(
         import pyarrow.parquet as pq
         frame = _parquet_frame(_open_parquet(path, pq.read_table))
     else: frame = _read_csv(path, suffix)
-    if not len(frame): raise ValueError(f"{path} has column names, but no rows.")
+    if not len(frame): raise _no_rows(path)
     return frame
 
 # %% ../nbs/15_cli.ipynb #603787a3
+def _write(path, write):
+    "Let `write` make the file, complete or not at all."
+    from imbllm.finetuning import write_atomically
+    try: write_atomically(path, write)
+    except OSError as e: raise OSError(f"{path} could not be written: {e.strerror or e}.") from e
+
 def write_table(
     frame, # Table
     path, # File to write, with a suffix as in `read_table`
@@ -128,14 +136,12 @@ def write_table(
 
     A compressed file has no time stamp, so equal tables give equal files. Raises `OSError` if the disk is full, and `CommandError` for another suffix, or for Parquet without pyarrow.
     """
-    from imbllm.finetuning import write_atomically
     suffix = _suffix(path)
     how = dict(method="gzip", mtime=0) if suffix.endswith(".gz") else None
     def write(part):
         if SUFFIXES[suffix] is None: frame.to_parquet(part, index=False)
         else: frame.to_csv(part, sep=SUFFIXES[suffix], index=False, compression=how, encoding="utf-8", lineterminator="\n")
-    try: write_atomically(path, write)
-    except OSError as e: raise OSError(f"{path} could not be written: {e.strerror or e}.") from e
+    _write(path, write)
 
 # %% ../nbs/15_cli.ipynb #18af2495
 def _check_parent(path):
@@ -198,16 +204,20 @@ def _strategy(text):
     raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(STRATEGIES)}, a number above 0 and up to 1, or JSON such as '{{\"yes\": 500}}'")
 
 # %% ../nbs/15_cli.ipynb #efa3546d
-def _with_given(sampler, X, y, given):
-    "`X` and `y`, and below them new rows with `given` cells."
-    import numpy as np, pandas as pd
-    from imblearn.utils import check_sampling_strategy
+def _check_given(sampler, X, given):
+    "Refuse cells that no row can have."
     from imbllm.sampling import given_cell
     from imbllm.schema import infer_schema
     schema = infer_schema(X, sampler.categorical_features)
     unknown = [name for name in given if name not in schema.names]
     if unknown: raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {schema.names} besides the target.")
     for name, value in given.items(): given_cell(schema[schema.names.index(name)], value)
+
+def _with_given(sampler, X, y, given):
+    "`X` and `y`, and below them new rows with `given` cells."
+    import numpy as np, pandas as pd
+    from imblearn.utils import check_sampling_strategy
+    _check_given(sampler, X, given)
     wanted = {label: n for label, n in check_sampling_strategy(sampler.sampling_strategy, y, "over-sampling").items() if n}
     if not wanted: return X, y
     sampler.fit(X, y)
@@ -242,8 +252,8 @@ def _by_parts(args, source, out):
     if SUFFIXES[_suffix(source)] is not None or SUFFIXES[_suffix(out)] is not None: raise CommandError("--by-parts is for Parquet: IN and OUT must end in .parquet or .pq.")
     import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
     from imblearn.utils import check_sampling_strategy
-    from imbllm.finetuning import write_atomically
     file = _open_parquet(source, pq.ParquetFile)
+    if not file.metadata.num_rows: raise _no_rows(source)
     names = [n for n in file.schema_arrow.names if not n.startswith("__index_level_")]
     schema, rng = pa.schema([file.schema_arrow.field(n) for n in names], file.schema_arrow.metadata), np.random.default_rng(args.seed)
     y = _labels(source, names, args.target, lambda target: _parquet_frame(pq.read_table(source, columns=[target]))[target])
@@ -256,9 +266,10 @@ def _by_parts(args, source, out):
         parts.append(batch.filter(pa.array(kept[first:first + len(batch)])))
         first += len(batch)
     frame = _parquet_frame(pa.Table.from_batches(parts, schema))
-    X, sampler = frame.drop(columns=args.target), None
-    given = _given(args.given, X)
-    if wanted: sampler = _sampler(args, {label: n + int((y == label).sum()) for label, n in wanted.items()}, X).fit(X, frame[args.target])
+    X = frame.drop(columns=args.target)
+    given, sampler = _given(args.given, X), _sampler(args, {label: n + int((y == label).sum()) for label, n in wanted.items()}, X)
+    _check_given(sampler, X, given)
+    if wanted: sampler.fit(X, frame[args.target])
     def write(path):
         with pq.ParquetWriter(path, schema) as writer:
             for batch in file.iter_batches(columns=names): writer.write_batch(batch.cast(schema))
@@ -266,7 +277,7 @@ def _by_parts(args, source, out):
                 for rows in sampler.sample_stream(n, label, given):
                     rows[args.target] = pd.Series([label] * len(rows), dtype=y.dtype)
                     writer.write_table(pa.Table.from_pandas(rows[names], schema, preserve_index=False))
-    write_atomically(out, write)
+    _write(out, write)
     return y, pd.concat([y, *(pd.Series([label] * n, dtype=y.dtype) for label, n in wanted.items())], ignore_index=True)
 
 def oversample(
