@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'PLAIN_HEADS', 'ATTENTION', 'SHORT', 'embedded_model', 'smooth_numbers', 'random_model',
-           'find_gpt2_vocabulary', 'save_random_llm', 'logits_at', 'usual_attention', 'Padded', 'Packed', 'row_feeder',
-           'Dropout', 'quicker', 'multiplies_bf16', 'load_llm', 'Trimmed', 'trim_vocabulary', 'untrimmed', 'add_lora',
-           'merge_lora', 'check_context', 'context_limit', 'resolve_device']
+           'find_gpt2_vocabulary', 'save_random_llm', 'logits_at', 'logits_among', 'usual_attention', 'Padded',
+           'Packed', 'row_feeder', 'Dropout', 'quicker', 'multiplies_bf16', 'load_llm', 'Trimmed', 'trim_vocabulary',
+           'untrimmed', 'add_lora', 'merge_lora', 'check_context', 'context_limit', 'resolve_device']
 
 # %% ../nbs/04_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, warnings
@@ -132,6 +132,20 @@ def logits_at(
     """Logits at the `k` places that `where` marks, `(k, vocabulary)`. For the families in `PLAIN_HEADS` the head is computed there only; other models, and wrapped ones, are called whole."""
     if type(model).__name__ not in PLAIN_HEADS: return model(**inputs).logits[where]
     return model.get_output_embeddings()(model.base_model(**inputs)[0][where])
+
+def logits_among(
+    model, # A causal language model
+    where:torch.Tensor, # Where logits are wanted, `(b, t)` bool
+    places:list, # Positions among those places, one tensor `(m,)` per part
+    tokens:list, # Ids of the tokens that each part wants logits of, one tensor `(v,)` per part
+    **inputs, # Inputs of the model, as for `logits_at`
+) -> list: # Logits of each part, `(m, v)`
+    """What `logits_at` gives, but for each part only at some of the places and of some of the tokens: a list of `(m, v)`."""
+    sizes = list(map(len, places)), list(map(len, tokens))
+    places, tokens = torch.cat(places), torch.cat(tokens)
+    if type(model).__name__ not in PLAIN_HEADS: return [part.split(sizes[1], dim=1)[k] for k, part in enumerate(logits_at(model, where, **inputs)[places][:, tokens].split(sizes[0]))]
+    hidden, head = model.base_model(**inputs)[0][where][places], model.get_output_embeddings()
+    return [nn.functional.linear(h, w) for h, w in zip(hidden.split(sizes[0]), head.weight[tokens].split(sizes[1]))]
 
 # %% ../nbs/04_models.ipynb #f07d9226
 ATTENTION = "imbllm_packed"
