@@ -138,7 +138,7 @@ def main():
         record = measure(table, seed, args.rows)
         write_atomically(path, lambda part: Path(part).write_text(json.dumps(record, indent=1, default=float)))
         print(f"{table}, seed {seed}: {record['fit_seconds']:.0f} s of fitting, {record['seconds']:.0f} s in all", flush=True)
-    records = [json.loads(p.read_text()) for p in sorted(out.glob("*.json"))]
+    records = [json.loads(p.read_text()) for p in sorted(out.glob(f"*-{args.rows}.json"))]
     made = ["version", "machine", "date"]
     def rows(kind): return pd.DataFrame([dict(table=r["table"], seed=r["seed"]) | e | {k: r[k] for k in made} for r in records for e in r[kind]])
     found, drawn = rows("effects"), rows("settings")
