@@ -1,6 +1,6 @@
 """What happens to files when a process is killed, or a disk is full or read-only: writes results/reliability.csv.
 
-    python benchmarks/reliability.py [--kills 30] [--soak 0]
+    python benchmarks/reliability.py [--jobs fit oversample save bench disks] [--kills 30] [--soak 0]
 
 Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment drawn from the whole of the job's time and half from its end, where files get their names: fitting with checkpoints and writing rows; `imbllm oversample`; saving a model over
 itself again and again; a benchmark grid. A killed job is started again in the same folder. After each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the files must equal those of a run that nobody disturbed.
@@ -39,8 +39,8 @@ def save(folder):
     sampler = ImbLLM.load(folder.parent / "model")
     for _ in range(25): sampler.save(folder / "model", overwrite=True)
 
-def bench(folder):
-    run(grid([f"{folder.parent / 'train.csv'}:rich"], ["Imbalance", "RandomOver", "SMOTE-NC", "Swap50", "ImbLLM(epochs=1, candidates=1)"], [0, 1]), folder, verbose=False)
+def bench(folder, home=None):
+    run(grid([f"{(home or folder.parent) / 'train.csv'}:rich"], ["Imbalance", "RandomOver", "SMOTE-NC", "Swap50", "ImbLLM(epochs=1, candidates=1)"], [0, 1]), folder, verbose=False)
 
 def finished(job, folder):
     "What stands under final names, read with the readers of the package, which refuse what is not whole: name to contents."
@@ -119,7 +119,7 @@ def bad_disks(home):
     model = ImbLLM.load(home / "model")
     expected = model.sample(5, random_state=0)
     writers = {"checkpoint": lambda d: ImbLLM(**SMALL, checkpoint_dir=d / "checkpoint", checkpoint_every=3).fit(X, y), "save": lambda d: model.save(d / "model", overwrite=True), "write_table": lambda d: write_table(pd.concat([X] * 99), d / "rows.csv"),
-        "oversample": lambda d: oversample_or_raise(home, d), "bench": bench}
+        "oversample": lambda d: oversample_or_raise(home, d), "bench": lambda d: bench(d, home)}
     for kind in ["full", "read-only"]:
         for name, write in writers.items():
             with mounted(400) as disk:
@@ -155,7 +155,7 @@ def soak(minutes):
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--kills", type=int, default=30); args.add_argument("--soak", type=float, default=0); args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--jobs", nargs="*", default=["fit", "oversample", "save", "bench", "disks"]); args.add_argument("--kills", type=int, default=30); args.add_argument("--soak", type=float, default=0); args.add_argument("--seed", type=int, default=0)
     args = args.parse_args()
     rows, rng = [], random.Random(args.seed)
     logging.disable_progress_bar()
@@ -166,10 +166,10 @@ def main():
         X, y = table()
         write_table(X.assign(rich=y), home / "train.csv")
         forked(lambda: ImbLLM(**SMALL).fit(X, y).save(home / "model"))
-        for job in [fit, oversample, save, bench]:
+        for job in [job for job in [fit, oversample, save, bench] if job.__name__ in args.jobs]:
             n, found = killed(job, home, args.kills, rng)
             for what, failed in found.items(): note(f"{job.__name__}: {what} after SIGKILL", n, failed)
-        if sys.platform == "linux" and not os.geteuid():
+        if "disks" in args.jobs and sys.platform == "linux" and not os.geteuid():
             for what, error, good in bad_disks(home): note(what, 1, int(not good), f"{type(error).__name__}: {error}".replace(str(home), "...") if error else "no error")
     if args.soak:
         rounds, memory = soak(args.soak)

@@ -22,6 +22,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
+from safetensors import SafetensorError
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -92,9 +93,12 @@ def _fill(frame, missing, rows, new, schema):
         cells = pd.concat([there.set_axis(np.flatnonzero(~missing[:, i])), new.iloc[:, i][gap].set_axis(rows[gap])]).sort_index().set_axis(frame.index)
         frame.isetitem(i, cells if isinstance(col.values.dtype, pd.CategoricalDtype) and not set(there) <= set(col.values.dtype.categories) else cells.astype(col.values.dtype))
 
+def _aside(folder): return folder.with_name(f".{folder.name}.old")
+
 def _folder_of(name):
     "A local folder, fetched from the hub if `name` is no folder."
     if Path(name).is_dir(): return Path(name)
+    if Path(name).name and (aside := _aside(Path(name))).is_dir(): return aside # a process died just when it replaced the folder
     try: return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as e: raise SavedModelError(f"{name} is neither a folder nor to be had from the hub: {e}") from e
 
@@ -183,11 +187,11 @@ def unseal(
     pickles = [p.name for p in folder.rglob("*") if p.suffix.lower() in PICKLES]
     if pickles: raise SavedModelError(f"{folder} holds {pickles[0]}, which may be a pickle and run code when read; a saved ImbLLM is safetensors and JSON only.")
     try: state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise SavedModelError(f"{folder} holds no saved ImbLLM: {STATE} cannot be read ({e}).") from e
+    except (OSError, ValueError, RecursionError) as e: raise SavedModelError(f"{folder} holds no saved ImbLLM: {STATE} cannot be read ({e}).") from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         made = f"in format {state.get('format')} by imbllm {state.get('version')}" if isinstance(state, dict) else "by something else"
         raise SavedModelError(f"{folder}/{STATE} was written {made}; this version reads format {FORMAT}. Load it with that version, or fit again.")
-    if state.get("sha256") != _state_digest(state): raise SavedModelError(f"{folder}/{STATE} is not what was saved; get the folder again.")
+    if state.get("sha256") != _state_digest(state) or not isinstance(state.get("files"), dict): raise SavedModelError(f"{folder}/{STATE} is not what was saved; get the folder again.")
     for name, digest in state["files"].items():
         if not (folder / name).is_file(): raise SavedModelError(f"{folder} lacks {name}; get the folder again.")
         if _digest(folder / name) != digest: raise SavedModelError(f"{folder}/{name} is not what was saved; get the folder again.")
@@ -421,7 +425,7 @@ class ImbLLM(BaseOverSampler):
 
     def _fit_resample(self, X, y):
         new = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
-        if not new: return X.copy(), y.copy()
+        if not new: return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
         self._train(X, y, self._label_name, to_resample=True)
         kept = np.ones(len(y), dtype=bool)
         if not self._setting("keep_original"):
@@ -833,12 +837,12 @@ class ImbLLM(BaseOverSampler):
         """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README that lists what of the training data it holds.
 
         `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged.
-        A classifier that verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears complete or not at all. Raises `FileExistsError` if it exists, unless `overwrite`, and `TableError` for values that JSON cannot keep.
+        A classifier that verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears complete or not at all; one that is replaced is whole until the new one is. Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for values that JSON cannot keep.
         """
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        part, aside = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _aside(folder)
         try:
             part.mkdir(parents=True)
             if self._trimmed is None: self.model_.save_pretrained(part)
@@ -847,8 +851,12 @@ class ImbLLM(BaseOverSampler):
                 self.tokenizer_.save_pretrained(part)
             seal(part, self._state())
             (part / "README.md").write_text(str(model_card(self, folder.name)), encoding="utf-8")
-            if folder.exists(): shutil.rmtree(folder)
+            if folder.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
             os.replace(part, folder)
+            shutil.rmtree(aside, ignore_errors=True)
+        except SafetensorError as e: raise OSError(f"{folder} could not be saved: {e}") from e
         finally: shutil.rmtree(part, ignore_errors=True)
 
     def _state(self):
@@ -880,17 +888,22 @@ class ImbLLM(BaseOverSampler):
             if unknown: raise SavedModelError(f"{folder} was made by imbllm {state['version']}, which has the argument {unknown[0]!r} that this version lacks; load it with that version, or fit again.")
             self = cls(**state["params"])
             self.device = device
+            self._validate_params()
             columns = [column_from_json(d) for d in state["columns"]]
             self.schema_, self._as_array, self._random = Schema(columns[1:]), state["as_array"], check_random_state(self.random_state)
             self._seed, self.counts_, self.verifier_, self._rows, self._known = int(self._random.randint(2**31)), Counter(), None, None, None
             if state["bins"] is None: self._build(columns, None, folder)
             else:
                 self._build(columns, TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"]))
-                self.model_ = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
-            self._frequency = {int(t): [np.array(f) for f in fs] for t, fs in state["frequency"].items()}
+                n_tokens, self.model_ = self.model_.config.vocab_size, GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
+                if self.model_.config.vocab_size != n_tokens: raise ValueError(f"the model has {self.model_.config.vocab_size} tokens, the columns {n_tokens}")
+            self._frequency = {int(t): [np.array(f, dtype="int64") for f in fs] for t, fs in state["frequency"].items()}
+            for t, fs in self._frequency.items():
+                if t not in range(len(columns[0])) or [f.shape for f in fs] != [(len(c),) for c in columns] or min(f.min() for f in fs) < 0: raise ValueError(f"the counts of class {t} do not fit the columns")
             self._digests = None if state.get("digests") is None else np.array(state["digests"], dtype="uint64")
-        except (KeyError, IndexError, TypeError, AttributeError, OSError, RuntimeError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
-        self.classes_ = columns[0].values.iloc[sorted(self._frequency)].to_numpy()
+            self.classes_ = columns[0].values.iloc[sorted(self._frequency)].to_numpy()
+        except SavedModelError: raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, OSError, RuntimeError, SafetensorError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
         return self
 
     def push_to_hub(self,
