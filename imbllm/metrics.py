@@ -342,7 +342,7 @@ def membership_attack(
 ) -> dict: # `auc`, `auc_se`, `tpr`
     """How well scores tell `n` members from `l` others: a dict of floats.
 
-    `auc` is the area under the ROC curve, 1/2 for blind guessing, and `auc_se` its standard error then; `tpr` is the true-positive rate at a false-positive rate of `fpr`, on the line between two points of the curve, `fpr` for blind guessing.
+    `auc` is the area under the ROC curve, 1/2 for blind guessing (below it the opposite guess is better), and `auc_se` its standard error then; `tpr` is the true-positive rate at a false-positive rate of `fpr`, on the line between two points of the curve, `fpr` for blind guessing.
     Raises `ValueError` for empty, two-dimensional or NaN scores and for `fpr` outside (0, 1). Source: Yeom et al., 2018; Carlini et al., 2022.
     """
     if not 0 < fpr < 1: raise ValueError(f"fpr must be a rate above 0 and below 1; got {fpr!r}.")

@@ -593,7 +593,7 @@ class ImbLLM(BaseOverSampler):
 
     def _candidates(self, label, conditions, seed):
         "The function that draws candidate rows, of a key of its own, the candidates before it and its size; and how many it draws per row."
-        columns, permutation, temperature, condition = self._codec.columns, *map(self._setting, ("permutation", "temperature", "condition"))
+        permutation, temperature, condition = map(self._setting, ("permutation", "temperature", "condition"))
         allowed, given = {j: c.allowed for j, c in conditions.items() if c.code is None}, {j: c.code for j, c in conditions.items() if c.code is not None}
         border = condition == "borderline" and not conditions
         if border and self._rows is None: raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
