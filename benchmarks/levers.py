@@ -7,7 +7,6 @@ Cells lie in FOLDER and are not measured again.
 """
 import argparse, warnings
 from pathlib import Path
-import pandas as pd
 from imbllm.benchmark import grid, results_frame, run
 
 RESULTS = Path(__file__).parent.parent / "results"

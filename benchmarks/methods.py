@@ -44,7 +44,7 @@ def measure(name, seed, done):
         if fresh or not hasattr(sampler, "model_"): sampler.fit(X_train, y_train)
         middle, row = time.perf_counter(), dict(study=study, setting=setting, dataset=name, seed=seed, q=.2, llm="embedded", failed=0)
         try: new = sampler.sample(n, label=classes[rare], random_state=seed)
-        except BudgetError as e: new = None; row["failed"] = 1
+        except BudgetError: new = None; row["failed"] = 1
         seconds = time.perf_counter() - middle
         row |= dict(fit_seconds=middle - start if fresh else np.nan, sample_seconds=seconds, sampled_rows=n, rows_per_second=np.nan if new is None else n / seconds, drawn=sampler.counts_["drawn"],
                     rejected=1 - sampler.counts_["accepted"] / sampler.counts_["drawn"])

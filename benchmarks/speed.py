@@ -192,7 +192,7 @@ def main():
         make_model(folder, .1)
         if args.parts: write(parts(folder, args.device), args); return
         ours, peer = [], []
-        for i in range(1 if args.quick else args.repeats):
+        for _ in range(1 if args.quick else args.repeats):
             for who, out in [("peer", peer), ("ours", ours)]:
                 out.append(apart(who, folder, args.device, "german", True))
                 print(who, json.dumps(out[-1]), flush=True)

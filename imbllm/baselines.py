@@ -83,7 +83,7 @@ class RowInterpolation(_ClassSampler):
         if len(X) < 2: raise ValueError('RowInterpolation needs two rows of a class to go between; a class has 1.')
         empty,rows = X.isna().all().to_numpy(), _shortest(X)
         columns = [infer_column(pd.Series(['rare'], name='class'), False), *(infer_column(rows.iloc[:, j], False) for j in np.flatnonzero(~empty))]
-        codes = np.c_[np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))]
+        codes = np.column_stack([np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))])
         codes,words = Interpolation(columns, codes, spelled=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
         for j,texts in words.items(): codes[[t is not None for t in texts], j] = LEAF
         new = rows_to_frame(columns, codes, [{j: texts[i] for j,texts in words.items()} for i in range(n)]).iloc[:, 1:]

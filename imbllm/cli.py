@@ -128,19 +128,30 @@ def _write(path, write):
     try: write_atomically(path, write)
     except OSError as e: raise OSError(f"{path} could not be written: {e.strerror or e}.") from e
 
+_FORMULA = "=", "+", "-", "@", "\t", "\r", "\n"
+
+def _escaped(frame):
+    "Texts and names of columns that a spreadsheet may take for a formula get an apostrophe in front; numbers stay."
+    def safe(v): return f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v
+    out = frame.rename(columns=safe)
+    for j, dtype in enumerate(frame.dtypes):
+        if getattr(dtype, "categories", frame.iloc[:0, j]).dtype.kind not in "iufbmM": out.isetitem(j, frame.iloc[:, j].astype(object).map(safe))
+    return out
+
 def write_table(
     frame, # Table
     path, # File to write, with a suffix as in `read_table`
+    escape_formulas=False, # In CSV, put an apostrophe before texts that a spreadsheet may take for a formula?
 ):
     """Write a table to a file, by its suffix, complete or not at all.
 
-    A compressed file has no time stamp, so equal tables give equal files. Raises `OSError` if the disk is full, and `CommandError` for another suffix, or for Parquet without pyarrow.
+    With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an apostrophe in front, which stays in the file; Parquet has no formulas. A compressed file has no time stamp, so equal tables give equal files. Raises `OSError` if the disk is full, and `CommandError` for another suffix, or for Parquet without pyarrow.
     """
     suffix = _suffix(path)
     how = dict(method="gzip", mtime=0) if suffix.endswith(".gz") else None
     def write(part):
         if SUFFIXES[suffix] is None: frame.to_parquet(part, index=False)
-        else: frame.to_csv(part, sep=SUFFIXES[suffix], index=False, compression=how, encoding="utf-8", lineterminator="\n")
+        else: (_escaped(frame) if escape_formulas else frame).to_csv(part, sep=SUFFIXES[suffix], index=False, compression=how, encoding="utf-8", lineterminator="\n")
     _write(path, write)
 
 # %% ../nbs/15_cli.ipynb #18af2495
@@ -243,7 +254,7 @@ def _labels(source, columns, target, read):
 
 def _sampler(args, strategy, X):
     from imbllm.oversampler import ImbLLM
-    return ImbLLM(llm=args.llm, sampling_strategy=strategy, categorical_features=_categorical(args.categorical, X.columns), random_state=args.seed, verbose=int(not args.quiet))
+    return ImbLLM(llm=args.llm, sampling_strategy=strategy, categorical_features=_categorical(args.categorical, X.columns), drop_copies=args.drop_copies, random_state=args.seed, verbose=int(not args.quiet))
 
 def _cast_strategy(strategy, y): return {_cast(label, y): n for label, n in strategy.items()} if isinstance(strategy, dict) else strategy
 
@@ -289,6 +300,7 @@ def oversample(
     """
     source, out = Path(args.input), Path(args.output)
     _check_paths(source, out, args.force)
+    if args.escape_formulas and SUFFIXES[_suffix(out)] is None: raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
     start = time.perf_counter()
     if args.by_parts: y, y_res = _by_parts(args, source, out)
     else:
@@ -297,7 +309,7 @@ def oversample(
         X = frame.drop(columns=args.target)
         given, sampler = _given(args.given, X), _sampler(args, _cast_strategy(args.strategy, y), X)
         X_res, y_res = _with_given(sampler, X, y, given) if given else sampler.fit_resample(X, y)
-        write_table(X_res.assign(**{args.target: y_res})[list(frame)], out)
+        write_table(X_res.assign(**{args.target: y_res})[list(frame)], out, args.escape_formulas)
     print(_summary(y, y_res, args.target))
     print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; the table is in {out}")
 
@@ -538,6 +550,8 @@ def _parser():
         "'{\"yes\": 500}' (default: auto, every class as large as the largest)")
     o.add_argument("--given", metavar="COL=VALUE", type=_pair, action="append", default=[], help="every new row has this value; may be repeated")
     o.add_argument("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are categories; may be repeated")
+    o.add_argument("--drop-copies", action="store_true", help="no new row equals a given one in every column besides the target")
+    o.add_argument("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, -, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     o.add_argument("--by-parts", metavar="N", type=_count, help="for Parquet that does not fit in memory: read and write it by parts, and learn from N rows, at most, of each class that does not grow")
     o.add_argument("--force", action="store_true", help="replace OUT if it exists")
     o.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -587,4 +601,7 @@ def main(
         except SystemExit as e: return e.code or 0 # --help and --version
         except CommandError as e: _complain("error", e); return 2
         except (ValueError, OSError) as e: _complain("error", e); return 1
+        except RuntimeError as e:
+            if type(e).__name__ != "BudgetError": raise # by its name, because its module takes seconds to import
+            _complain("error", e); return 1
         except KeyboardInterrupt as e: _complain("stopped", str(e) or "nothing was written."); return 130

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -123,7 +123,8 @@ def save_checkpoint(folder, tensors, state):
     "Write `tensors` and the JSON data `state` to the checkpoint in `folder`."
     Path(folder).mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_atomically(Path(folder) / CHECKPOINT, lambda p: save_file(tensors, p, metadata={"state": json.dumps(state)}))
+    try: write_atomically(Path(folder) / CHECKPOINT, lambda p: save_file(tensors, p, metadata={"state": json.dumps(state)}))
+    except SafetensorError as e: raise OSError(f"The checkpoint in {folder} could not be written: {e}") from e
 
 def load_checkpoint(folder, fingerprint):
     "Tensors and state of the checkpoint in `folder`, or `None` if there is none. Raises `CheckpointError` if it is not of this run."
@@ -271,7 +272,7 @@ def finetune(
     With `held_out`, training stops after `patience` measurements without improvement and the best weights are restored. With `checkpoint_dir`, an interruption loses
     at most `checkpoint_every` steps; calling again goes on from there, to the same result. Started by `accelerate launch`,
     each process trains on its own batches. Neither `gradient_accumulation_steps` nor `gradient_checkpointing` changes the result beyond rounding, as long as there is no dropout.
-    The global random state of torch is left as it was. Raises `ValueError` if there is nothing to train. Source: the fine-tuning of the paper.
+    The global random state of torch is left as it was. Raises `ValueError` if there is nothing to train, or if the loss becomes NaN or infinite. Source: the fine-tuning of the paper.
     """
     if not isinstance(gradient_accumulation_steps, numbers.Integral) or gradient_accumulation_steps < 1: raise ValueError(f"gradient_accumulation_steps must be a whole number from 1 on; got {gradient_accumulation_steps!r}.")
     device, run = next(model.parameters()).device, _Run(model, lr, weight_decay, fingerprint)
@@ -312,6 +313,7 @@ def finetune(
                     n_parts *= 2
                     run.optimizer.zero_grad(); torch.cuda.empty_cache()
                     warnings.warn(f"The GPU's memory does not hold an update; going on with each in {n_parts} parts (gradient_accumulation_steps), which changes nothing but the time.", RuntimeWarning, stacklevel=2)
+            if not math.isfinite(loss): raise ValueError(f"The loss is {loss} at update {t + 1}: training diverged. Lower learning_rate={lr:g}{', or pass bf16=False' if bf16 else ''}.")
             torch.nn.utils.clip_grad_norm_(run.named.values(), 1.)
             run.optimizer.step(); run.optimizer.zero_grad()
             h.loss.append(loss)

@@ -22,6 +22,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
+from safetensors import SafetensorError
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -92,9 +93,12 @@ def _fill(frame, missing, rows, new, schema):
         cells = pd.concat([there.set_axis(np.flatnonzero(~missing[:, i])), new.iloc[:, i][gap].set_axis(rows[gap])]).sort_index().set_axis(frame.index)
         frame.isetitem(i, cells if isinstance(col.values.dtype, pd.CategoricalDtype) and not set(there) <= set(col.values.dtype.categories) else cells.astype(col.values.dtype))
 
+def _aside(folder): return folder.with_name(f".{folder.name}.old")
+
 def _folder_of(name):
     "A local folder, fetched from the hub if `name` is no folder."
     if Path(name).is_dir(): return Path(name)
+    if Path(name).name and (aside := _aside(Path(name))).is_dir(): return aside # a process died just when it replaced the folder
     try: return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as e: raise SavedModelError(f"{name} is neither a folder nor to be had from the hub: {e}") from e
 
@@ -141,6 +145,10 @@ def halving(
         return np.concatenate([h[0] for h in halves]), halves[0][1] + halves[1][1], np.concatenate([h[2] for h in halves])
     return lambda i, first, size: drawn((i,) if i else (), first, size)
 
+def _row_digests(codes):
+    "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
+    return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
+
 def _balanced_weights(columns, codes):
     "Share of each present value per column, every class counting the same."
     size = np.bincount(codes[:, 0])
@@ -179,11 +187,11 @@ def unseal(
     pickles = [p.name for p in folder.rglob("*") if p.suffix.lower() in PICKLES]
     if pickles: raise SavedModelError(f"{folder} holds {pickles[0]}, which may be a pickle and run code when read; a saved ImbLLM is safetensors and JSON only.")
     try: state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise SavedModelError(f"{folder} holds no saved ImbLLM: {STATE} cannot be read ({e}).") from e
+    except (OSError, ValueError, RecursionError) as e: raise SavedModelError(f"{folder} holds no saved ImbLLM: {STATE} cannot be read ({e}).") from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         made = f"in format {state.get('format')} by imbllm {state.get('version')}" if isinstance(state, dict) else "by something else"
         raise SavedModelError(f"{folder}/{STATE} was written {made}; this version reads format {FORMAT}. Load it with that version, or fit again.")
-    if state.get("sha256") != _state_digest(state): raise SavedModelError(f"{folder}/{STATE} is not what was saved; get the folder again.")
+    if state.get("sha256") != _state_digest(state) or not isinstance(state.get("files"), dict): raise SavedModelError(f"{folder}/{STATE} is not what was saved; get the folder again.")
     for name, digest in state["files"].items():
         if not (folder / name).is_file(): raise SavedModelError(f"{folder} lacks {name}; get the folder again.")
         if _digest(folder / name) != digest: raise SavedModelError(f"{folder}/{name} is not what was saved; get the folder again.")
@@ -233,7 +241,7 @@ sampler.sample(100)
 
 ## What it holds of the training data
 
-No rows. `{STATE}` lists the distinct values of each column and how often each occurs in each class that was learnt; the weights may have memorised more, above all where rows are few.
+{"No rows, but a digest of each, because drop_copies=True compares new rows with them: whoever can guess a whole row can check whether it was there." if sampler.drop_copies else "No rows."} `{STATE}` lists the distinct values of each column and how often each occurs in each class that was learnt; the weights may have memorised more, above all where rows are few.
 
 | column | kind | type | values |
 |---|---|---|---|
@@ -255,8 +263,9 @@ class ImbLLM(BaseOverSampler):
     any hub id or folder of a causal language model works too. After fitting, `schema_` describes the table, `model_` is the model, `history_` the training run, `classes_`
     the labels that it was fine-tuned on and can be sampled, `sampling_strategy_` the number of rows to add per class, `counts_` how many candidate rows the last sampling drew, accepted and rejected, and why.
 
+    With `drop_copies=True` no new row equals a given one, of whatever class, in all features; without it a copy may come up, above all in small domains (`fit_resample` chooses copies last).
     A class with one single row can be oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a `ValueError`;
-    verifications that reject too many rows raise `imbllm.sampling.BudgetError`.
+    verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table does not have, raise `imbllm.sampling.BudgetError`.
     """
     _preset = None
     _parameter_constraints = {
@@ -275,7 +284,7 @@ class ImbLLM(BaseOverSampler):
         "lora": [Interval(numbers.Integral, 1, None, closed="left"), dict, None], "gradient_accumulation_steps": [Interval(numbers.Integral, 1, None, closed="left")],
         "gradient_checkpointing": ["boolean"], "load_in_4bit": ["boolean"], "attn_implementation": [str, None],
         "categorical_features": ["array-like", str, numbers.Integral, None],
-        "keep_original": ["boolean", None], "n_bins": [Interval(numbers.Integral, 2, None, closed="left")],
+        "keep_original": ["boolean", None], "drop_copies": ["boolean"], "n_bins": [Interval(numbers.Integral, 2, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None], "checkpoint_every": [Interval(numbers.Integral, 1, None, closed="left")],
         "device": [str], "bf16": ["boolean", None], "n_jobs": [Interval(numbers.Integral, 1, None, closed="left"), Options(numbers.Integral, {-1}), None],
         "verbose": ["verbose"],
@@ -311,6 +320,7 @@ class ImbLLM(BaseOverSampler):
         attn_implementation=None, # Attention of a pre-trained model, as in `transformers`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         keep_original=None, # Keep the real rows of an oversampled class and top them up
+        drop_copies=False, # Draw again what equals a given row, of any class, in every feature?
         n_bins=50, # Embedded model: bins of a number with more distinct values
         checkpoint_dir=None, # Folder for checkpoints, to resume from; needs a whole number as `random_state`
         checkpoint_every=100, # Updates between checkpoints
@@ -330,7 +340,7 @@ class ImbLLM(BaseOverSampler):
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.lora, self.gradient_accumulation_steps, self.gradient_checkpointing = lora, gradient_accumulation_steps, gradient_checkpointing
         self.load_in_4bit, self.attn_implementation = load_in_4bit, attn_implementation
-        self.categorical_features, self.keep_original, self.n_bins = categorical_features, keep_original, n_bins
+        self.categorical_features, self.keep_original, self.drop_copies, self.n_bins = categorical_features, keep_original, drop_copies, n_bins
         self.checkpoint_dir, self.checkpoint_every, self.device, self.bf16 = checkpoint_dir, checkpoint_every, device, bf16
         self.random_state, self.n_jobs, self.verbose = random_state, n_jobs, verbose
 
@@ -415,7 +425,7 @@ class ImbLLM(BaseOverSampler):
 
     def _fit_resample(self, X, y):
         new = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
-        if not new: return X.copy(), y.copy()
+        if not new: return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
         self._train(X, y, self._label_name, to_resample=True)
         kept = np.ones(len(y), dtype=bool)
         if not self._setting("keep_original"):
@@ -460,7 +470,7 @@ class ImbLLM(BaseOverSampler):
         self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         self._rows = codes if self._setting("condition") == "borderline" else None
         self._known = {row.tobytes() for row in codes} if to_resample else None # there only, so that a loaded model samples as a fitted one does
-        self._spelled = {j: {t: c for c, t in enumerate(columns[j].texts)} for j, letters in enumerate(self._codec.letters) if letters}
+        self._digests = _row_digests(codes)
         return self
 
     def _build(self, columns, tokenizer, llm=None):
@@ -480,6 +490,7 @@ class ImbLLM(BaseOverSampler):
         if not self.load_in_4bit: self.model_.to(device)
         self.model_.eval()
         self._codec, self._grammar = codec, Grammar(codec).to(device)
+        self._spelled = {j: {t: c for c, t in enumerate(columns[j].texts)} for j, letters in enumerate(codec.letters) if letters}
 
     def _bf16(self, device): return self._setting("llm") != "embedded" and multiplies_bf16(device) if self.bf16 is None else self.bf16
 
@@ -531,7 +542,7 @@ class ImbLLM(BaseOverSampler):
         h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
         h.update(repr([c.texts for c in self._codec.columns]).encode())
         ignored = {"checkpoint_dir", "checkpoint_every", "verbose", "n_jobs", "device", "temperature", "condition", "keep_original", "preset", "verify", "budget", "k_columns", "gradient_accumulation_steps",
-                   "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength", "guidance"}
+                   "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength", "guidance", "drop_copies"}
         h.update(repr([(k, self._setting(k)) for k in sorted(self.get_params(deep=False)) if k not in ignored] + [self._seed]).encode())
         return h.hexdigest()
 
@@ -582,7 +593,7 @@ class ImbLLM(BaseOverSampler):
 
     def _candidates(self, label, conditions, seed):
         "The function that draws candidate rows, of a key of its own, the candidates before it and its size; and how many it draws per row."
-        columns, permutation, temperature, condition = self._codec.columns, *map(self._setting, ("permutation", "temperature", "condition"))
+        permutation, temperature, condition = map(self._setting, ("permutation", "temperature", "condition"))
         allowed, given = {j: c.allowed for j, c in conditions.items() if c.code is None}, {j: c.code for j, c in conditions.items() if c.code is not None}
         border = condition == "borderline" and not conditions
         if border and self._rows is None: raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
@@ -606,13 +617,20 @@ class ImbLLM(BaseOverSampler):
                 rejected[good[~passed]] = "other label" if self._setting("verify") == "none" else "not verified"
             return codes, words, rejected
 
+        if self.drop_copies and self._digests is None: raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
+        def original(key, first, size):
+            codes, words, rejected = draw(key, first, size)
+            rejected[(rejected == "") & np.isin(_row_digests(self._told(codes, words, conditions)), self._digests)] = "copy"
+            return codes, words, rejected
+
+        candidate = original if self.drop_copies else draw
         candidates, strength = self._setting("candidates"), self._setting("critic_strength")
-        if candidates == 1 or not others: return draw, 1
+        if candidates == 1 or not others: return candidate, 1
 
         def drawn_and_chosen(key, first, size):
-            codes, words, rejected = draw(key, first, size * candidates)
+            codes, words, rejected = candidate(key, first, size * candidates)
             good, rng = np.flatnonzero(rejected == ""), np.random.default_rng([seed, label, *key, 1])
-            score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength else np.zeros(len(good))
+            score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength and len(good) else np.zeros(len(good))
             if self._known is not None: score[self._repeats(codes[good], [words[k] for k in good])] = -np.inf # copies of given rows come last
             passed_over = np.delete(good, choose(score, min(size, len(good)), strength, rng))
             rejected[passed_over] = "passed over"
@@ -620,12 +638,19 @@ class ImbLLM(BaseOverSampler):
 
         return drawn_and_chosen, candidates
 
-    def _repeats(self, codes, words):
-        "Which rows repeat a given one, `(n,)` bool."
+    def _told(self, codes, words, conditions=None):
+        "Codes of rows, with those of spelled numbers; `LEAF` where no given row has the number, or where a condition puts another cell in place of the one that was told."
         codes = codes.copy()
         for i, row in enumerate(words):
             for j, text in row.items(): codes[i, j] = self._spelled[j].get(text, LEAF)
-        return np.array([row.tobytes() in self._known for row in codes], dtype=bool)
+        for j, c in (conditions or {}).items():
+            values = self._codec.columns[j].values
+            for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = LEAF
+        return codes
+
+    def _repeats(self, codes, words):
+        "Which rows repeat a given one, `(n,)` bool."
+        return np.array([row.tobytes() in self._known for row in self._told(codes, words)], dtype=bool)
 
     def _critic(self, codes, words, label, rng):
         "Log-odds of the label for rows, every other class in equal parts."
@@ -811,13 +836,13 @@ class ImbLLM(BaseOverSampler):
     ):
         """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README that lists what of the training data it holds.
 
-        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never rows. A pre-trained model has its full vocabulary again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged.
-        A classifier that verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears complete or not at all. Raises `FileExistsError` if it exists, unless `overwrite`, and `TableError` for values that JSON cannot keep.
+        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged.
+        A classifier that verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears complete or not at all; one that is replaced is whole until the new one is. Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for values that JSON cannot keep.
         """
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        part, aside = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _aside(folder)
         try:
             part.mkdir(parents=True)
             if self._trimmed is None: self.model_.save_pretrained(part)
@@ -826,8 +851,12 @@ class ImbLLM(BaseOverSampler):
                 self.tokenizer_.save_pretrained(part)
             seal(part, self._state())
             (part / "README.md").write_text(str(model_card(self, folder.name)), encoding="utf-8")
-            if folder.exists(): shutil.rmtree(folder)
+            if folder.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
             os.replace(part, folder)
+            shutil.rmtree(aside, ignore_errors=True)
+        except SafetensorError as e: raise OSError(f"{folder} could not be saved: {e}") from e
         finally: shutil.rmtree(part, ignore_errors=True)
 
     def _state(self):
@@ -838,7 +867,8 @@ class ImbLLM(BaseOverSampler):
         if not isinstance(self._setting("verify"), str): params["verify"] = "classifier"
         if self.llm is not None: params["llm"] = _public_name(self.llm)
         tokenizer = self._codec.tokenizer
-        return dict(version=_version(), contains="distinct values of each column; counts of each value per class that was learnt; no rows", params=params | dict(preset=self.preset or self._preset),
+        holds = "distinct values of each column; counts of each value per class that was learnt; no rows" + ", but a digest of each" * self.drop_copies
+        return dict(version=_version(), contains=holds, digests=self._digests.tolist() if self.drop_copies else None, params=params | dict(preset=self.preset or self._preset),
             columns=[column_to_json(c) for c in self._codec.columns], as_array=self._as_array,
             bins=tokenizer.bins if isinstance(tokenizer, TableTokenizer) else None, n_bins=self.n_bins,
             frequency={str(t): [f.tolist() for f in fs] for t, fs in self._frequency.items()})
@@ -858,16 +888,22 @@ class ImbLLM(BaseOverSampler):
             if unknown: raise SavedModelError(f"{folder} was made by imbllm {state['version']}, which has the argument {unknown[0]!r} that this version lacks; load it with that version, or fit again.")
             self = cls(**state["params"])
             self.device = device
+            self._validate_params()
             columns = [column_from_json(d) for d in state["columns"]]
             self.schema_, self._as_array, self._random = Schema(columns[1:]), state["as_array"], check_random_state(self.random_state)
             self._seed, self.counts_, self.verifier_, self._rows, self._known = int(self._random.randint(2**31)), Counter(), None, None, None
             if state["bins"] is None: self._build(columns, None, folder)
             else:
                 self._build(columns, TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"]))
-                self.model_ = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
-            self._frequency = {int(t): [np.array(f) for f in fs] for t, fs in state["frequency"].items()}
-        except (KeyError, IndexError, TypeError, AttributeError, OSError, RuntimeError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
-        self.classes_ = columns[0].values.iloc[sorted(self._frequency)].to_numpy()
+                n_tokens, self.model_ = self.model_.config.vocab_size, GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
+                if self.model_.config.vocab_size != n_tokens: raise ValueError(f"the model has {self.model_.config.vocab_size} tokens, the columns {n_tokens}")
+            self._frequency = {int(t): [np.array(f, dtype="int64") for f in fs] for t, fs in state["frequency"].items()}
+            for t, fs in self._frequency.items():
+                if t not in range(len(columns[0])) or [f.shape for f in fs] != [(len(c),) for c in columns] or min(f.min() for f in fs) < 0: raise ValueError(f"the counts of class {t} do not fit the columns")
+            self._digests = None if state.get("digests") is None else np.array(state["digests"], dtype="uint64")
+            self.classes_ = columns[0].values.iloc[sorted(self._frequency)].to_numpy()
+        except SavedModelError: raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, OSError, RuntimeError, SafetensorError) as e: raise SavedModelError(f"{folder}/{STATE} cannot be understood ({type(e).__name__}: {e}).") from e
         return self
 
     def push_to_hub(self,

@@ -559,7 +559,8 @@ def accepted_rows(
     while have < n:
         if drawn > budget * per_row * (have + 3):
             why = ", ".join(f"{k} {v}" for k, v in counts.items() if k not in ("drawn", "accepted"))
-            raise BudgetError(f"Of {drawn} candidate rows {have} were accepted where {n} were asked for (rejected: {why}). Raise budget={budget:g}, train longer, or verify less strictly.", counts)
+            advice = f"Raise budget={budget:g}, train longer, or verify less strictly." if 2 * counts["copy"] < counts["drawn"] else "Most of what the model writes is in the table already: ask for fewer, or pass drop_copies=False."
+            raise BudgetError(f"Of {drawn} candidate rows {have} were accepted where {n} were asked for (rejected: {why}). {advice}", counts)
         codes, words, rejected = draw(i, drawn, min(batch_size, math.ceil((n - have) * (drawn / per_row + 1) / (have + 1))))
         good = np.flatnonzero(rejected == "")
         counts.update(drawn=len(codes), accepted=len(good)); counts.update(rejected[rejected != ""].tolist())
