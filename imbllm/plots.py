@@ -388,7 +388,7 @@ def marginal_plot(
         _tidy(ax, column)
         if k > n: ax.text(edges[-1] + np.ptp(edges)*.105, 0, '(missing)', ha='center', va='top', fontsize=8, rotation=90, transform=ax.get_xaxis_transform())
         ax.set_ylabel('share of rows')
-    ax.set_title(_shown(name, 32), fontsize=10, loc='left'); ax.legend(fontsize=8, frameon=False)
+    ax.set_title(_shown(name, 24), fontsize=10, loc='left'); ax.legend(fontsize=8, frameon=False, loc='lower right', bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, columnspacing=1)
     ax.spines[['top', 'right']].set_visible(False)
     return ax
 
