@@ -284,7 +284,7 @@ _PAGE = """<!DOCTYPE html>
 {% endfor %}
 <section id="privacy" data-tab="Privacy"><h2>Does it give anybody away?</h2>
 <p>Distances are shares of columns in which two rows differ; a number differs by a fraction of its range. Beside the synthetic rows stands what is usual: how near real rows of the same classes come to other real ones{% if has_test %}, and how near unseen real rows do{% endif %}.
-A near copy is nearer to a real row than 95&nbsp;% of real rows are to the nearest other real row, so about 5&nbsp;% are usual{% if not near_usable %}; here more than 5&nbsp;% of the real rows have an equal among the others, so near copies cannot be told{% endif %}. A distance ratio (to the nearest over to the second nearest) near 0 points at one single row.</p>
+A near copy is nearer to a real row than 95&nbsp;% of real rows are to the nearest other real row, so about 5&nbsp;% {% if has_test %}of them are, and of unseen rows as many as the table says{% else %}are usual{% endif %}{% if not near_usable %}; here more than 5&nbsp;% of the real rows have an equal among the others, so near copies cannot be told{% endif %}. A distance ratio (to the nearest over to the second nearest) near 0 points at one single row.</p>
 {{ table(privacy.head, privacy.rows, label='Privacy') }}
 <div class="charts">{% for x in privacy_charts %}{{ chart(x) }}{% endfor %}</div>
 <p class="muted">None of this is a proof of privacy. It finds copies; it does not find what a patient attacker with knowledge of his own could infer.</p>
@@ -381,7 +381,8 @@ def _sentences(real, synthetic, target, gaps, fidelity, privacy, scores):
         out.append(f"Class {label}: {len(beyond)} of {_plural(len(g), 'column')} differ from the real rows by more than chance explains{worst}.{told}")
     p = privacy["synthetic"]
     usual = f"{privacy.loc['copies', 'unseen']:.1%} of unseen real rows are" if "unseen" in privacy else f"{privacy.loc['copies', 'real']:.1%} of real rows have an equal among the others"
-    out.append(f"{p['copies']:.1%} of the synthetic rows are exact copies of real ones ({usual}); {p['near_copies']:.1%} are near copies, of which about 5% are usual.")
+    near = f"{privacy.loc['near_copies', 'unseen']:.1%} of unseen real rows are" if "unseen" in privacy else "about 5% are usual"
+    out.append(f"{p['copies']:.1%} of the synthetic rows are exact copies of real ones ({usual}); {p['near_copies']:.1%} are near copies ({near}).")
     if scores is not None:
         m = scores.xs("mean", axis=1, level=1)
         for name in ("balanced_accuracy", "average_precision"):
