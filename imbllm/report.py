@@ -377,7 +377,7 @@ def _sentences(real, synthetic, target, gaps, fidelity, privacy, scores):
         beyond = g[g["gap"] > g["chance"]]
         worst = f": most of all {', '.join(f'{r.column} ({r.gap:.2f})' for r in beyond.head(3).itertuples())}" if len(beyond) else ""
         auc = fidelity[label]["detection_auc"]
-        told = "" if auc != auc else f" Told apart from real ones, row by row, with a ROC-AUC of {auc:.2f} (½ is a coin)."
+        told = "" if auc != auc else f" Told apart from real ones, row by row, with a ROC-AUC of {auc:.2f} (½ is a coin{'; far below it is a sign of copies' if auc < .4 else ''})."
         out.append(f"Class {label}: {len(beyond)} of {_plural(len(g), 'column')} differ from the real rows by more than chance explains{worst}.{told}")
     p = privacy["synthetic"]
     usual = f"{privacy.loc['copies', 'unseen']:.1%} of unseen real rows are" if "unseen" in privacy else f"{privacy.loc['copies', 'real']:.1%} of real rows have an equal among the others"
