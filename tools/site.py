@@ -57,8 +57,8 @@ def page(path):
     return meta.get("output-file", f"{path.stem}.html"), f"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head><body>\n{html}\n</body></html>\n"
 
 
-def broken(pages, folder, base):
-    "What does not lead anywhere, a line for each."
+def broken(pages, folder, base, outside):
+    "What does not lead anywhere, a line for each; files of the project that are no pages go into `outside`."
     parsed, out = {name: Links(html) for name, html in pages.items()}, []
     for name, found in parsed.items():
         for link in found.links:
@@ -70,6 +70,8 @@ def broken(pages, folder, base):
             except ValueError: key = None
             key = re.sub(r"^(?:(.*/))?(?:\d+_)?([\w-]+)\.ipynb$", r"\1\2.html", key) if key and key not in pages else key
             key = key if key is None else key.removeprefix("./")
+            beside = root/"nbs"/Path(name).parent/unquote(url.path) # a file of the project outside nbs/, which README.md links to as well; the published site does not have it
+            if key is None and beside.is_file(): outside.add(f"{name}: {link}"); continue
             if key not in parsed and not target.exists(): out.append(f"{name}: {link}: there is no such page or file")
             elif url.fragment and key in parsed and unquote(url.fragment) not in parsed[key].ids and unquote(url.fragment).lower() not in {i.lower() for i in parsed[key].ids}: out.append(f"{name}: {link}: the page has no such place")
     return out
@@ -85,9 +87,10 @@ def main(folder):
     for extra in (root/"nbs").rglob("images/*"): (folder/extra.relative_to(root/"nbs")).parent.mkdir(parents=True, exist_ok=True); shutil.copy(extra, folder/extra.relative_to(root/"nbs"))
     for name, html in pages.items(): (folder/name).parent.mkdir(parents=True, exist_ok=True); (folder/name).write_text(html, encoding="utf-8")
     notebooks = [p for p in (root/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
-    problems = broken(pages, folder, get_config().doc_baseurl)
+    outside = set()
+    problems = broken(pages, folder, get_config().doc_baseurl, outside)
     if len(pages) != len(notebooks): problems.append(f"{len(notebooks)} notebooks gave {len(pages)} pages")
-    print(*problems, f"{len(pages)} pages, {sum(len(Links(h).links) for h in pages.values())} links and pictures, {len(problems)} broken", sep="\n")
+    print(*problems, f"{len(pages)} pages, {sum(len(Links(h).links) for h in pages.values())} links and pictures, {len(problems)} broken", *(f"(not on the site, only in the repository: {o})" for o in sorted(outside)), sep="\n")
     return int(bool(problems))
 
 
