@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MISSING_WORDS', 'STRATEGIES', 'AS_IS', 'AT_PRIOR', 'SMOTE_NC', 'IMBLLM', 'REPORTED', 'CommandError',
-           'read_table', 'write_table', 'oversample', 'demo', 'write_report', 'bench', 'main']
+           'read_table', 'write_table', 'oversample', 'demo', 'write_report', 'bench', 'report', 'main']
 
 # %% ../nbs/15_cli.ipynb #38feab36
 import argparse, csv, gzip, json, os, re, sys, time, warnings, zlib
@@ -160,14 +160,17 @@ def _check_parent(path):
     if not path.parent.is_dir(): raise CommandError(f"{path}: there is no folder {path.parent}; make it first.")
     if not os.access(path.parent, os.W_OK): raise CommandError(f"{path}: the folder {path.parent} may not be written to.")
 
-def _check_paths(source, out, force):
-    "May `source` be read and `out` be written?"
-    _suffix(source), _suffix(out)
-    if not source.is_file(): raise CommandError(f"{source}: {'this is no file' if source.exists() else 'there is no such file'}.")
+def _check_source(path):
+    "May the table `path` be read?"
+    _suffix(path)
+    if not path.is_file(): raise CommandError(f"{path}: {'this is no file' if path.exists() else 'there is no such file'}.")
+
+def _check_out(out, force, *sources):
+    "May the file `out` be written?"
     _check_parent(out)
     if out.is_dir(): raise CommandError(f"{out} is a folder; give the name of a file.")
     if out.exists() and not force:
-        raise CommandError(f"{out} {'is the input' if out.samefile(source) else 'exists'}; give another name, or --force to replace it.")
+        raise CommandError(f"{out} {'is the input' if any(out.samefile(s) for s in sources) else 'exists'}; give another name, or --force to replace it.")
 
 # %% ../nbs/15_cli.ipynb #5e8ba362
 def _cast(text, column):
@@ -193,9 +196,11 @@ def _given(pairs, X):
         given[name] = _cast(value, X[name]) if name in X else value
     return given
 
-def _count(text):
-    if not text.isdecimal() or not int(text): raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; got {text!r}")
-    return int(text)
+def _at_least(low):
+    def count(text):
+        if not text.isdecimal() or int(text) < low: raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}; got {text!r}")
+        return int(text)
+    return count
 
 def _pair(text):
     if "=" not in text: raise argparse.ArgumentTypeError(f"expected COL=VALUE; got {text!r}")
@@ -299,7 +304,7 @@ def oversample(
     Raises `CommandError` for paths that cannot be followed, before any work, and `ValueError` for a table that cannot be used.
     """
     source, out = Path(args.input), Path(args.output)
-    _check_paths(source, out, args.force)
+    _suffix(out), _check_source(source), _check_out(out, args.force, source)
     if args.escape_formulas and SUFFIXES[_suffix(out)] is None: raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
     start = time.perf_counter()
     if args.by_parts: y, y_res = _by_parts(args, source, out)
@@ -528,6 +533,33 @@ def bench(
     print(f"{len(cells)} cells: {len(records)} measured now, {len(cells) - len(records)} before; {len(failed)} failed. Next, type: imbllm bench --report {args.out}")
     return int(len(failed) == len(cells))
 
+# %% ../nbs/15_cli.ipynb #49f9d0e8
+def _alike(frame, real):
+    "`frame` with text in columns where `real` has text."
+    from pandas.api.types import is_numeric_dtype
+    from imbllm.schema import column_kind, number_text
+    def word(v): return str(v) if str(v) in ("True", "False") else number_text(v)
+    text = [c for c in frame if c in real and is_numeric_dtype(frame[c]) and not is_numeric_dtype(real[c]) and frame[c].notna().any() and column_kind(real[c]) == "categorical"]
+    return frame.assign(**{c: frame[c].map(word, na_action="ignore") for c in text})
+
+def report(
+    args, # Parsed arguments of `imbllm report`
+):
+    """Compare a table of synthetic rows with that of the real ones, write the page and print its summary.
+
+    Raises `CommandError` for paths that cannot be followed, before any work, and `ValueError` for tables that do not match.
+    """
+    out, sources = Path(args.output), [Path(p) for p in (args.real, args.synthetic, args.test) if p]
+    for path in sources: _check_source(path)
+    if out.suffix.lower() not in (".html", ".htm"): raise CommandError(f"{out}: the name must end in .html.")
+    _check_out(out, args.force, *sources)
+    from imbllm.report import report as compare
+    real, *others = map(read_table, sources)
+    synthetic, *test = (_alike(frame, real) for frame in others)
+    page = compare(real, synthetic, args.target, *test, max_rows=args.max_rows, random_state=args.seed)
+    _write(out, lambda part: Path(part).write_text(page.html, encoding="utf-8"))
+    print(page, f"The page is in {out}", sep="\n")
+
 # %% ../nbs/15_cli.ipynb #aca2ce5f
 class _Parser(argparse.ArgumentParser):
     def error(self, message): raise CommandError(f"{message} (see {self.prog} --help)")
@@ -552,7 +584,7 @@ def _parser():
     o.add_argument("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are categories; may be repeated")
     o.add_argument("--drop-copies", action="store_true", help="no new row equals a given one in every column besides the target")
     o.add_argument("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, -, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
-    o.add_argument("--by-parts", metavar="N", type=_count, help="for Parquet that does not fit in memory: read and write it by parts, and learn from N rows, at most, of each class that does not grow")
+    o.add_argument("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it by parts, and learn from N rows, at most, of each class that does not grow")
     o.add_argument("--force", action="store_true", help="replace OUT if it exists")
     o.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -578,6 +610,18 @@ def _parser():
     b.add_argument("--retry-failed", action="store_true", help="measure cells again that failed before")
     b.add_argument("--quiet", action="store_true", help="no progress bar")
     b.add_argument("--report", metavar="DIR", help="print and write tables and figures of the results in DIR")
+
+    r = commands.add_parser("report", allow_abbrev=False, help="compare synthetic rows with real ones, on a page to open in a browser",
+        description="Compare synthetic rows with real ones, on one page that needs no network: columns, pairs, privacy, and what a classifier gains.")
+    r.set_defaults(run=report)
+    r.add_argument("real", metavar="REAL", help=f"table of the real rows, by its suffix: {', '.join(SUFFIXES)}")
+    r.add_argument("synthetic", metavar="SYNTHETIC", help="table of the synthetic rows; what 'imbllm oversample' wrote will do")
+    r.add_argument("--target", metavar="COL", required=True, help="column with the label")
+    r.add_argument("-o", "--output", metavar="OUT.html", required=True, help="page to write")
+    r.add_argument("--test", metavar="FILE", help="table of real rows that were not oversampled; without it, scores with synthetic rows are too good, which the page says")
+    r.add_argument("--max-rows", metavar="N", type=_at_least(50), default=2000, help="rows of a set to measure and to draw (default: 2000)")
+    r.add_argument("--seed", metavar="N", type=int, default=0, help="seed (default: 0)")
+    r.add_argument("--force", action="store_true", help="replace OUT.html if it exists")
     return p
 
 # %% ../nbs/15_cli.ipynb #7c95f4c5

@@ -828,6 +828,23 @@ class ImbLLM(BaseOverSampler):
         if len(who): _fill(out, missing, who, pd.concat(new, ignore_index=True).iloc[:, 1:], self.schema_)
         return out if isinstance(X, pd.DataFrame) else out.to_numpy()
 
+    # --- looked at from outside ---
+
+    def report(self,
+        X, # Real rows `(n, d)` on which the sampler was fitted
+        y, # Their labels `(n,)`
+        n:int=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
+        test=None, # `(X, y)` of real rows that the sampler never saw
+        **options, # Further arguments of `imbllm.report.report`
+    ): # -> Report
+        """Sample, and compare the new rows with the real ones on one page: columns, pairs, privacy, usefulness. Arguments, results and errors as for `imbllm.report.report`."""
+        from imbllm.report import report # a chapter further on, needed only here
+        self._check_fitted()
+        name, lacking = self._codec.columns[0].name, {c: k for c, k in getattr(self, "sampling_strategy_", {}).items() if k} or {self._rarest(): 2000}
+        def table(X, y): return pd.concat([as_frame(X).reset_index(drop=True), pd.Series(np.asarray(y), name=name)], axis=1)
+        drawn = [(self.sample(n or min(k, 2000), label), label) for label, k in lacking.items()]
+        return report(table(X, y), pd.concat([table(rows, [label] * len(rows)) for rows, label in drawn], ignore_index=True), name, None if test is None else table(*test), **options)
+
     # --- to disk and back ---
 
     def save(self,
