@@ -150,7 +150,7 @@ def row_loss(
     length:torch.Tensor, # Their lengths, `(b,)`
     forced:torch.Tensor=None, # Ids that are never sampled, `(k,)`: nothing is learnt of when they come
     total:float=None, # Divide the sum by this, where the rows are a part of a batch; default: by their own number of learnt tokens
-    peers:"Peers"=None, # Which tokens compete for a place; default: all of them
+    peers=None, # `Peers`: which tokens compete for a place; default: all of them
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
     """Mean negative log-likelihood of the tokens after the first, in nats. Padding on the right and `forced` tokens count for nothing. Source: the maximum-likelihood fine-tuning of the paper."""
     real, target = _learnt(ids, length, forced)
