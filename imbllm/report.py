@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from .benchmark import CLASSIFIERS
 from .finetuning import write_atomically
-from .metrics import Space, classification_scores, copies, close_probability, prdc
+from .metrics import Space, classification_scores, copies, close_probability, dcr_share, prdc
 from .plots import ROW_COLORS, association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
 from .schema import encode_column, infer_schema, number_text
 
@@ -286,6 +286,7 @@ _PAGE = """<!DOCTYPE html>
 <p>Distances are shares of columns in which two rows differ; a number differs by a fraction of its range. Beside the synthetic rows stands what is usual: how near real rows of the same classes come to other real ones{% if has_test %}, and how near unseen real rows do{% endif %}.
 A near copy is nearer to a real row than 95&nbsp;% of real rows are to the nearest other real row, so about 5&nbsp;% {% if has_test %}of them are, and of unseen rows as many as the table says{% else %}are usual{% endif %}{% if not near_usable %}; here more than 5&nbsp;% of the real rows have an equal among the others, so near copies cannot be told{% endif %}. A distance ratio (to the nearest over to the second nearest) near 0 points at one single row.</p>
 {{ table(privacy.head, privacy.rows, label='Privacy') }}
+{% if nearer %}<p>{{ nearer }} An interval that does not hold the share says that the sampler kept close to the rows it learnt.</p>{% endif %}
 <div class="charts">{% for x in privacy_charts %}{{ chart(x) }}{% endfor %}</div>
 <p class="muted">None of this is a proof of privacy. It finds copies; it does not find what a patient attacker with knowledge of his own could infer.</p>
 </section>
@@ -370,7 +371,13 @@ def _class_part(label, real, synthetic, unseen, space, svg, most, seed, charts):
     return part, gaps, scores
 
 # %% ../nbs/14_report.ipynb #2ed7a40a
-def _sentences(real, synthetic, target, gaps, fidelity, privacy, scores):
+def _nearer(synthetic, real, unseen, space, seed):
+    "Which share of the synthetic rows is nearer to a real row than to an unseen one, in a sentence; none without unseen rows."
+    if unseen is None: return []
+    s = dcr_share(synthetic, real, unseen, space, 200, seed)
+    return [f"{s['share']:.0%} of the synthetic rows are nearer to a real row of their classes than to an unseen one; as {len(real):,} rows and {len(unseen):,} are compared, {s['expected']:.0%} would be if nothing were given away (95 % of the time {s['low']:.0%} to {s['high']:.0%})."]
+
+def _sentences(real, synthetic, target, gaps, fidelity, privacy, nearer, scores):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."
     out = [f"{_plural(len(synthetic), 'synthetic row')} of {'class' if len(gaps) == 1 else 'the classes'} {', '.join(map(str, gaps))} are compared with {_plural(len(real), 'real row')}."]
     for label, g in gaps.items():
@@ -383,6 +390,7 @@ def _sentences(real, synthetic, target, gaps, fidelity, privacy, scores):
     usual = f"{privacy.loc['copies', 'unseen']:.1%} of unseen real rows are" if "unseen" in privacy else f"{privacy.loc['copies', 'real']:.1%} of real rows have an equal among the others"
     near = f"{privacy.loc['near_copies', 'unseen']:.1%} of unseen real rows are" if "unseen" in privacy else "about 5% are usual"
     out.append(f"{p['copies']:.1%} of the synthetic rows are exact copies of real ones ({usual}); {p['near_copies']:.1%} are near copies ({near}).")
+    out += nearer
     if scores is not None:
         m = scores.xs("mean", axis=1, level=1)
         for name in ("balanced_accuracy", "average_precision"):
@@ -451,14 +459,16 @@ def report(
         parts.append(part)
     if len(sizes) > max_classes: notes.append(f"{max_classes} of {len(sizes)} classes have a part of their own: those with the most synthetic rows.")
     same = lambda f: f.loc[f[target].isin(sizes.index), features]
-    privacy, distances = _privacy(_cut(real[features], 100*max_rows, rng), _cut(synthetic[features], max_rows, rng), None if test is None or not len(same(test)) else _cut(same(test), max_rows, rng), space, _cut(same(real), max_rows, rng))
+    new, unseen, old = _cut(synthetic[features], max_rows, rng), None if test is None or not len(same(test)) else _cut(same(test), max_rows, rng), _cut(same(real), max_rows, rng)
+    privacy, distances = _privacy(_cut(real[features], 100*max_rows, rng), new, unseen, space, old)
+    nearer = _nearer(new, old, unseen, space, random_state)
     scores, refused = None, []
     try: scores = downstream_scores(_cut(real, 10*max_rows, rng), _cut(synthetic, 10*max_rows, rng), target, None if test is None else _cut(test, 10*max_rows, rng), random_state)
     except ValueError as e:
         if test is not None: raise
         refused = [str(e)]
     if max(len(f) for f in (real, synthetic, test) if f is not None) > max_rows: notes.append(f"Classes, distances and pictures use at most {max_rows:,} random rows of a set (the closest real row is sought among up to {100*max_rows:,}), classifiers at most {10*max_rows:,}.")
-    sentences = _sentences(real, synthetic, target, gaps, fidelity, privacy, scores)
+    sentences = _sentences(real, synthetic, target, gaps, fidelity, privacy, nearer, scores)
     rare, leak = real[target].value_counts().index[-1], [LEAK] if test is None else []
     env, page = Environment(autoescape=True), {}
     m = None if scores is None else scores.xs("mean", axis=1, level=1)["balanced_accuracy"]
@@ -470,7 +480,7 @@ def report(
     page = dict(css=Markup(_CSS), js=Markup(_JS), version=__version__, title=title or "Synthetic rows beside real ones", subtitle=f"Label: {target}. {_plural(len(features), 'column')}. Test rows: {'none' if test is None else f'{len(test):,}'}.",
         sentences=sentences, warnings=leak if scores is not None else [], cards=cards, notes=notes, parts=parts, has_test="unseen" in privacy, near_usable=np.quantile(distances["real"], .05) > 0,
         classes=dict(head=_head("class", "real rows", "synthetic rows", *(["test rows"] if test is not None else [])), rows=[[label, *(_number(int((f[target] == label).sum()), ",d") | {} for f in (real, synthetic, test) if f is not None)] for label in real[target].value_counts().index]),
-        privacy=_privacy_table(privacy), privacy_charts=[dict(svg=svg(lambda ax: _distances(distances, ax), "Densities of the distances to the closest real row; medians are " + ", ".join(f"{np.median(d):.3f} ({name})" for name, d in distances.items()) + ".", (4.6, 3.2)),
+        privacy=_privacy_table(privacy), nearer=nearer[0] if nearer else "", privacy_charts=[dict(svg=svg(lambda ax: _distances(distances, ax), "Densities of the distances to the closest real row; medians are " + ", ".join(f"{np.median(d):.3f} ({name})" for name, d in distances.items()) + ".", (4.6, 3.2)),
             caption="Distances to the closest real row. Synthetic rows whose curve lies left of the others are nearer than usual.", wide=True)],
         usefulness=None if scores is None else _score_table(scores, rare), usefulness_warnings=refused or leak, usefulness_text="XGBoost with its default settings, trained on the real rows and on real and synthetic rows. The threshold is moved by dividing the probability of each class by its share.",
         usefulness_note=f"Scores {f'on the test rows; ± is the standard error of {_RESAMPLES} bootstrap samples of them' if test is not None else 'are means over folds; ± is the standard error of the mean'}. The rarest class is {rare}.")
