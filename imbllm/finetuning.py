@@ -7,7 +7,7 @@ __all__ = ['WINDOW', 'CHECKPOINT', 'MANY_TOKENS', 'evened', 'Corpus', 'cosine_sc
            'save_checkpoint', 'load_checkpoint', 'row_loss', 'History', 'Peers', 'finetune']
 
 # %% ../nbs/05_finetuning.ipynb #6fd8342b
-import json, math, numbers, os, warnings
+import json, logging, math, numbers, os, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -192,6 +192,8 @@ class Peers:
         return sum(cross_entropy(l.float(), self.place[wanted[rows[g]]], reduction="sum") for g, l in zip(there, logits))
 
 # %% ../nbs/05_finetuning.ipynb #a9393a69
+_logger = logging.getLogger("imbllm")
+
 class _Run:
     "State of a fine-tuning run, with its way to and from a checkpoint."
     def __init__(self, model, lr, weight_decay, fingerprint):
@@ -278,6 +280,7 @@ def finetune(
     device, run = next(model.parameters()).device, _Run(model, lr, weight_decay, fingerprint)
     if checkpoint_dir: run.resume(checkpoint_dir)
     h, forward, rank, world, backward, mean = run.history, model, 0, 1, torch.Tensor.backward, None
+    if h.loss: _logger.info("%s: going on at update %d of %d", checkpoint_dir, len(h.loss), steps)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         try: from accelerate import Accelerator
         except ImportError as e: raise ImportError("Training on several processes needs accelerate: pip install 'imbllm[accelerate]'.") from e
@@ -298,7 +301,8 @@ def finetune(
                 backward(part_loss)
             loss += part_loss.item()
         return loss
-    bar = tqdm(total=steps, initial=len(h.loss), desc="fine-tuning", disable=not verbose or rank > 0, delay=1, unit="step")
+    size = corpus.batch_size * world
+    bar = tqdm(total=steps * size, initial=len(h.loss) * size, desc="fine-tuning", disable=not verbose or rank > 0, delay=1, unit="row", unit_scale=True)
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _recomputing(model, gradient_checkpointing), bar:
         for t in range(len(h.loss), 0 if h.stopped else steps):
@@ -318,9 +322,10 @@ def finetune(
             run.optimizer.step(); run.optimizer.zero_grad()
             h.loss.append(loss)
             if held and (t + 1) % eval_every == 0: run.held_out(held, t + 1, patience, forced, peers)
-            bar.update(); bar.set_postfix(loss=f"{h.loss[-1]:.3f}", refresh=False)
+            bar.update(size); bar.set_postfix_str(f"epoch {(t + 1) * world / corpus.per_epoch:.1f}, loss {loss:.3f}", refresh=False)
             if save and ((t + 1) % checkpoint_every == 0 or t + 1 == steps or h.stopped): run.save(checkpoint_dir)
             if h.stopped: break
     for n, p in run.best.items(): run.named[n].data.copy_(p)
     model.eval()
+    _logger.info("learnt %s numbers on %s in %d updates of %d rows%s; the last loss is %.3f nats", f"{sum(p.numel() for p in run.named.values()):,}", device, len(h.loss), size, ", stopped early" if h.stopped else "", h.loss[-1] if h.loss else math.nan)
     return h

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'PLAIN_HEADS', 'ATTENTION', 'SHORT', 'embedded_model', 'smooth_numbers', 'random_model',
            'find_gpt2_vocabulary', 'save_random_llm', 'logits_at', 'logits_among', 'usual_attention', 'Padded',
-           'Packed', 'row_feeder', 'Dropout', 'quicker', 'multiplies_bf16', 'load_llm', 'Trimmed', 'trim_vocabulary',
-           'untrimmed', 'add_lora', 'merge_lora', 'check_context', 'context_limit', 'resolve_device']
+           'Packed', 'row_feeder', 'Dropout', 'quicker', 'multiplies_bf16', 'quiet', 'load_llm', 'Trimmed',
+           'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora', 'check_context', 'context_limit', 'resolve_device']
 
 # %% ../nbs/04_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, warnings
@@ -97,7 +97,7 @@ def random_model(
 # %% ../nbs/04_models.ipynb #97816186
 def find_gpt2_vocabulary() -> Path: # Folder with `vocab.json` and `merges.txt`, or None
     "The folder that the environment variable `IMBLLM_GPT2` names, else `shared/tokenizers/gpt2` beside the project, or None."
-    places = [os.environ.get("IMBLLM_GPT2"), *(f"{up}shared/tokenizers/gpt2" for up in ["../", "../../"])]
+    places = [os.environ.get("IMBLLM_GPT2"), *(f"{up}shared/tokenizers/gpt2" for up in ["../", "../../", "../../../"])]
     return next((Path(p) for p in places if p and (Path(p) / "vocab.json").exists()), None)
 
 def save_random_llm(
@@ -269,7 +269,7 @@ def multiplies_bf16(
 def _refusal(name, reason): return ValueError(f"llm={name!r} could not be loaded: {reason}")
 
 @contextmanager
-def _quiet():
+def quiet():
     "Keep `transformers` from logging what our own message says, and from drawing bars of its own."
     before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error(); logging.disable_progress_bar()
@@ -323,7 +323,7 @@ def load_llm(
     """
     options = _four_bits() if load_in_4bit else {}
     if attn_implementation is not None: options["attn_implementation"] = attn_implementation
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         config, tokenizer = _load_config(name), _load_tokenizer(name)
         try: model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
         except Exception as e:
@@ -449,8 +449,9 @@ def context_limit(model):
 def resolve_device(
     device:str="auto", # `"auto"`, or what torch accepts: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`
 ) -> torch.device: # The device
-    """The torch device that `device` names; `"auto"` is the GPU where there is one, else the CPU. Raises `ValueError` for a device that is not there."""
-    if device == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The torch device that `device` names; `"auto"` is the GPU where there is one, else the CPU. Under `accelerate launch` or `torchrun`, `"auto"` and `"cuda"` are the process's own GPU. Raises `ValueError` for a device that is not there."""
+    if device == "auto": device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ: device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(0, device=device)
         return torch.device(device)

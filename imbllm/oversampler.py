@@ -9,7 +9,7 @@ __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS
            'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
-import hashlib, json, math, numbers, os, shutil, tempfile, warnings
+import hashlib, json, logging, math, numbers, os, shutil, tempfile, warnings
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -37,12 +37,12 @@ from transformers import GPT2LMHeadModel
 from xgboost import XGBClassifier
 from .finetuning import Corpus, evened, finetune
 from .interpolation import Interpolation
-from .models import add_lora, check_context, context_limit, embedded_model, load_llm, merge_lora, multiplies_bf16, resolve_device, smooth_numbers, trim_vocabulary, untrimmed
+from .models import add_lora, check_context, context_limit, embedded_model, load_llm, merge_lora, multiplies_bf16, quiet, resolve_device, smooth_numbers, trim_vocabulary, untrimmed
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, as_numbers, infer_schema,
-    number_text)
+from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
+    is_foreign, number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
 # %% ../nbs/07_oversampler.ipynb #59b55ec6
@@ -75,6 +75,14 @@ def _refuse(X, y):
     if len(labels) != n: raise ValueError(f"X has {n} rows, but y has {len(labels)} labels.")
 
 def _codes(col, values): return encode_column(col, pd.Series(values))
+
+_logger = logging.getLogger("imbllm")
+
+def _hosted(v):
+    "A table or column of another library as a pandas object, and the way back; anything else as it is, and None."
+    return as_pandas(v) if is_foreign(v) else (v, None)
+
+def _given_back(rows, host): return rows if host is None else host(rows)
 
 def _put_cells(frame, i, condition, codes):
     "Put the values that were asked for into column `i` of new rows; a number may have been told as the nearest one that the model knows."
@@ -397,11 +405,12 @@ class ImbLLM(BaseOverSampler):
         return X, y, binarize_y
 
     def fit(self,
-        X, # Table `(n, d)`: DataFrame, array, list of rows or sparse matrix
+        X, # Table `(n, d)`: DataFrame, of pandas or polars, Arrow table, data set of Hugging Face, array, list of rows or sparse matrix
         y, # Labels `(n,)`
     ): # -> ImbLLM
         """Fine-tune without sampling; returns `self`, ready for `sample`. Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated."""
         self._validate_params()
+        (X, self._host), (y, _) = _hosted(X), _hosted(y)
         _refuse(X, y)
         check_classification_targets(y)
         name = getattr(y, "name", None)
@@ -410,7 +419,7 @@ class ImbLLM(BaseOverSampler):
         return self._train(X, y, name)
 
     def fit_resample(self,
-        X, # Table `(n, d)`: DataFrame, array, list of rows or sparse matrix
+        X, # Table `(n, d)`, of any kind that `fit` takes
         y, # Labels `(n,)`
         **params, # Metadata; none is used
     ): # -> X_resampled, y_resampled
@@ -419,9 +428,11 @@ class ImbLLM(BaseOverSampler):
         Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`; row order and values of given rows are
         unchanged. With `keep_original=False` the given rows of an oversampled class are replaced, as in the paper.
         """
+        (X, self._host), (y, labels_host) = _hosted(X), _hosted(y)
         _refuse(X, y)
         self._label_name = getattr(y, "name", None)
-        return super().fit_resample(X, y, **params)
+        X, y = super().fit_resample(X, y, **params)
+        return _given_back(X, self._host), _given_back(y, labels_host)
 
     def _fit_resample(self, X, y):
         new = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
@@ -670,12 +681,13 @@ class ImbLLM(BaseOverSampler):
                 for j, c in conditions.items(): _put_cells(frame, j - 1, c, codes[:, j])
             return pd.concat(frames, ignore_index=True), counts
 
-        parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
+        parts, total = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))], Counter()
         with tqdm(total=n, desc=f"sampling {bar}".strip(), disable=not self.verbose, delay=1, unit="row") as progress:
             for frame, counts in in_parallel(part, parts, n_jobs):
-                self.counts_.update(counts)
+                self.counts_.update(counts); total.update(counts)
                 progress.update(len(frame))
                 yield frame
+        _logger.info("%d rows of class %s: %s", n, columns[0].texts[label], ", ".join(f"{k} {what}" for what, k in total.most_common()))
 
     def sample_stream(self,
         n:int, # How many rows
@@ -702,15 +714,15 @@ class ImbLLM(BaseOverSampler):
         given:dict=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
         n_jobs:int=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
-    ): # Rows, `(n, d)`, a DataFrame or an array as in `fit`
-        """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
+    ): # Rows, `(n, d)`, of the kind of table that was fitted
+        """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on. A model that was saved and loaded gives pandas frames where it was fitted on those of another library.
 
         The rows depend on the seed, not on the number of processes; inside `joblib.parallel_config(backend="dask")` a Dask cluster draws them. A process that dies is replaced, up to twice; what was drawn is kept.
         `given` sets conditions by column name (`x0`, `x1`, ... for arrays): a value, a list of values, or for numbers and dates a range `(low, high)`, where None is no bound. A category must have been observed, a number must lie in the observed range.
         Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that no row can meet, and `BudgetError` if too few rows pass parsing or verification.
         """
         frame = pd.concat(self.sample_stream(n, label, given, random_state, n_jobs), ignore_index=True)
-        return frame.to_numpy() if self._as_array else frame
+        return frame.to_numpy() if self._as_array else _given_back(frame, self._host)
 
     def _rarest(self):
         sizes = {t: f[0].sum() for t, f in self._frequency.items()}
@@ -806,6 +818,7 @@ class ImbLLM(BaseOverSampler):
         one that the model can write; with `handle_unknown="ignore"` an unknown category is not told. Needs a permutation that shows the label first. Raises `UnknownValueError` for a category that cannot be told, `ValueError` for an unknown label or an absent column.
         """
         self._label_first("impute")
+        X, host = _hosted(X)
         frame, codes, spelled = self._encoded(X, handle_unknown, nearest=True)
         missing, n = frame.isna().to_numpy(), len(frame)
         labels = [self._rarest()] * n if label is None else [label] * n if pd.api.types.is_scalar(label) else list(label)
@@ -826,7 +839,7 @@ class ImbLLM(BaseOverSampler):
                 progress.update(len(rows))
         out = frame.copy()
         if len(who): _fill(out, missing, who, pd.concat(new, ignore_index=True).iloc[:, 1:], self.schema_)
-        return out if isinstance(X, pd.DataFrame) else out.to_numpy()
+        return _given_back(out, host) if isinstance(X, pd.DataFrame) else out.to_numpy()
 
     # --- looked at from outside ---
 
@@ -862,10 +875,11 @@ class ImbLLM(BaseOverSampler):
         part, aside = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _aside(folder)
         try:
             part.mkdir(parents=True)
-            if self._trimmed is None: self.model_.save_pretrained(part)
-            else:
-                with untrimmed(self.model_, self._trimmed) as full: full.save_pretrained(part)
-                self.tokenizer_.save_pretrained(part)
+            with quiet():
+                if self._trimmed is None: self.model_.save_pretrained(part)
+                else:
+                    with untrimmed(self.model_, self._trimmed) as full: full.save_pretrained(part)
+                    self.tokenizer_.save_pretrained(part)
             seal(part, self._state())
             (part / "README.md").write_text(str(model_card(self, folder.name)), encoding="utf-8")
             if folder.exists():
@@ -907,12 +921,12 @@ class ImbLLM(BaseOverSampler):
             self.device = device
             self._validate_params()
             columns = [column_from_json(d) for d in state["columns"]]
-            self.schema_, self._as_array, self._random = Schema(columns[1:]), state["as_array"], check_random_state(self.random_state)
+            self.schema_, self._as_array, self._host, self._random = Schema(columns[1:]), state["as_array"], None, check_random_state(self.random_state)
             self._seed, self.counts_, self.verifier_, self._rows, self._known = int(self._random.randint(2**31)), Counter(), None, None, None
             if state["bins"] is None: self._build(columns, None, folder)
             else:
                 self._build(columns, TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"]))
-                n_tokens, self.model_ = self.model_.config.vocab_size, GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
+                with quiet(): n_tokens, self.model_ = self.model_.config.vocab_size, GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True).to(resolve_device(device)).eval()
                 if self.model_.config.vocab_size != n_tokens: raise ValueError(f"the model has {self.model_.config.vocab_size} tokens, the columns {n_tokens}")
             self._frequency = {int(t): [np.array(f, dtype="int64") for f in fs] for t, fs in state["frequency"].items()}
             for t, fs in self._frequency.items():
@@ -1012,6 +1026,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X, reset=False):
         "Check the shape and the names of columns; cells may be of any type, and missing. A frame to predict gets the order of columns of the one that was learnt."
+        if is_foreign(X): X = as_frame(X)
         if isinstance(X, list) and np.asarray(X).dtype.kind in "US": X = np.array(X, dtype=object)
         if not isinstance(X, pd.DataFrame): X = check_array(X, dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False)
         elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")

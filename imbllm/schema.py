@@ -6,7 +6,8 @@
 __all__ = ['MAX_PLAIN', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError', 'AllMissingError',
            'NonFiniteError', 'UnknownValueError', 'ConditionError', 'column_kind', 'number_text', 'Column',
            'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers', 'as_cells', 'as_numbers',
-           'encode_nearest', 'as_frame', 'Schema', 'frame_of', 'infer_schema', 'column_to_json', 'column_from_json']
+           'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'Schema', 'frame_of', 'infer_schema',
+           'column_to_json', 'column_from_json']
 
 # %% ../nbs/00_schema.ipynb #b5559846
 from dataclasses import dataclass
@@ -274,11 +275,56 @@ def encode_nearest(
     return codes, exact & (codes >= 0)
 
 # %% ../nbs/00_schema.ipynb #d8d3641b
+def is_foreign(
+    X, # Anything
+) -> bool: # Whether it is such a table or column
+    """Is it a table or a column of another library than pandas: something with an Arrow stream, a `datasets.Dataset`, or a table that is yet to be collected?"""
+    return not isinstance(X, (pd.DataFrame, pd.Series)) and any(hasattr(X, name) for name in ("__arrow_c_stream__", "with_format", "collect"))
+
+def _pandas_column(a, name):
+    "An Arrow column as a Series."
+    import pyarrow as pa
+    if pa.types.is_decimal(a.type): a = a.cast(pa.float64())
+    nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for sign in ("", "U") for name in (f"{sign}Int{bits}" for bits in (8, 16, 32, 64))} | {pa.bool_(): pd.BooleanDtype()}
+    return a.to_pandas(types_mapper=nullable.get if a.null_count else None, date_as_object=False).rename(name)
+
+class _Host:
+    "Gives pandas objects back as one of those that `native` is, with its dtypes; `wrap` makes a data set of an Arrow table."
+    def __init__(self, native, wrap=None):
+        self.backend, self.wrap = native.implementation.value, wrap
+        self.dtypes = dict(native.schema) if hasattr(native, "schema") else native.dtype
+        self.arrow = getattr(native.to_native(), "schema", None) if native.implementation.is_pyarrow() else None
+
+    def __call__(self, rows):
+        import narwhals as nw, pyarrow as pa
+        table = nw.from_arrow(pa.Table.from_pandas(rows.to_frame("y") if isinstance(rows, pd.Series) else rows, preserve_index=False), backend=self.backend)
+        if isinstance(rows, pd.Series): return table["y"].cast(self.dtypes).alias(rows.name or "").to_native()
+        table = table.with_columns(nw.col(n).cast(self.dtypes[n]) for n in table.columns if table.schema[n] != self.dtypes[n]).to_native()
+        if self.arrow is not None: table = table.cast(pa.schema([self.arrow.field(n) for n in table.column_names], self.arrow.metadata))
+        return table if self.wrap is None else self.wrap(table)
+
+def as_pandas(
+    X, # A table `(n, d)` or a column `(n,)` for which `is_foreign` holds
+) -> tuple: # The same as a DataFrame or Series, and the function that gives such an object back in the kind and with the dtypes of `X`
+    """A table or column of polars, pyarrow or `datasets` as a pandas object, and the way back.
+
+    A missing cell stays one; in columns of floats, NaN counts as missing too, and comes back as a missing cell. Raises `ImportError` without narwhals and pyarrow, and `TableError` for what must be collected first.
+    """
+    try: import narwhals as nw, pyarrow
+    except ImportError as e: raise ImportError(f"A {type(X).__name__} of {type(X).__module__.partition('.')[0]} is read by narwhals and pyarrow: pip install 'imbllm[polars]'.") from e
+    try: native = nw.from_native(X.with_format("arrow")[:] if hasattr(X, "with_format") else X, eager_only=True, allow_series=True)
+    except TypeError as e: raise TableError(f"X is a {type(X).__name__}, which does not hold its rows; collect() them first.") from e
+    if isinstance(native, nw.Series): return _pandas_column(native.to_arrow(), native.name or None), _Host(native)
+    table = native.to_arrow()
+    return pd.DataFrame({name: _pandas_column(a, name) for name, a in zip(table.column_names, table.columns)}), _Host(native, type(X) if hasattr(X, "with_format") else None)
+
 def as_frame(
-    X, # DataFrame, array or list of rows, `(n, d)`
+    X, # DataFrame, array, list of rows or a table for which `is_foreign` holds, `(n, d)`
 ) -> pd.DataFrame: # The same table
-    """`X` as a DataFrame `(n, d)` whose columns have their natural dtypes; a frame is returned as it is, unless it is sparse."""
+    """`X` as a DataFrame `(n, d)` whose columns have their natural dtypes; a frame is returned as it is, unless it is sparse. Arrays and lists get the names `x0`, `x1`, and so on."""
     if isinstance(X, pd.DataFrame): return X
+
+    if is_foreign(X): return as_pandas(X)[0]
     if hasattr(X, "toarray"): X = X.toarray()
     X = np.asarray(X)
     if X.ndim != 2: raise TableError(f"X must be a table of two dimensions; got an array of {X.ndim}.")

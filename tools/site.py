@@ -4,7 +4,7 @@
     python tools/site.py DIR        check, and leave the pages in DIR
 
 nbdev prepares the notebooks (API tables from docments, links to symbols), nbconvert makes a page of each, and every internal link, anchor and
-picture must lead somewhere. The published site is made by quarto (`nbdev_docs`); this is what can be proved without it.
+picture must lead somewhere, every public symbol must have a place on a page, and the sidebar must have every page once. The published site is made by quarto (`nbdev_docs`); this is what can be proved without it.
 """
 import re
 import shutil
@@ -18,6 +18,8 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
+
+from imbllm._modidx import d as modules
 
 root = Path(__file__).resolve().parent.parent
 
@@ -77,6 +79,23 @@ def broken(pages, folder, base, outside):
     return out
 
 
+def unlisted(pages):
+    "Public functions and classes that no page has a heading for, as nbdev's index of symbols links to them; and pages that the sidebar lacks, or has more than once."
+    places, out = {}, []
+    for symbols in modules["syms"].values(): places |= {name: place[0] for name, place in symbols.items()}
+    for name, place in places.items():
+        if any(part.startswith("_") for part in name.split(".")[2:]): continue
+        file, _, anchor = place.partition("#")
+        if file not in pages: out.append(f"{name}: there is no page {file}")
+        elif anchor.count(".") == 0 and anchor not in {i.lower() for i in Links(pages[file]).ids}: out.append(f"{name}: {file} has no heading for it")
+    listed = re.findall(r"[\w/-]+\.ipynb", (root/"nbs"/"sidebar.yml").read_text(encoding="utf-8"))
+    there = [p.relative_to(root/"nbs").as_posix() for p in notebooks()]
+    return out + [f"nbs/sidebar.yml has {n} {listed.count(n)} times" for n in sorted({*listed, *there}) if (listed.count(n), there.count(n)) != (1, 1)]
+
+
+def notebooks(): return [p for p in (root/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+
+
 def main(folder):
     staged, pages = Path(proc_nbs(n_workers=0, force=True)), {}
     for path in sorted(staged.rglob("*.ipynb")):
@@ -86,10 +105,9 @@ def main(folder):
         if path.is_file() and path.suffix not in (".ipynb", ".yml"): (folder/path.relative_to(staged)).parent.mkdir(parents=True, exist_ok=True); shutil.copy(path, folder/path.relative_to(staged))
     for extra in (root/"nbs").rglob("images/*"): (folder/extra.relative_to(root/"nbs")).parent.mkdir(parents=True, exist_ok=True); shutil.copy(extra, folder/extra.relative_to(root/"nbs"))
     for name, html in pages.items(): (folder/name).parent.mkdir(parents=True, exist_ok=True); (folder/name).write_text(html, encoding="utf-8")
-    notebooks = [p for p in (root/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
     outside = set()
-    problems = broken(pages, folder, get_config().doc_baseurl, outside)
-    if len(pages) != len(notebooks): problems.append(f"{len(notebooks)} notebooks gave {len(pages)} pages")
+    problems = broken(pages, folder, get_config().doc_baseurl, outside) + unlisted(pages)
+    if len(pages) != len(notebooks()): problems.append(f"{len(notebooks())} notebooks gave {len(pages)} pages")
     print(*problems, f"{len(pages)} pages, {sum(len(Links(h).links) for h in pages.values())} links and pictures, {len(problems)} broken", *(f"(not on the site, only in the repository: {o})" for o in sorted(outside)), sep="\n")
     return int(bool(problems))
 
