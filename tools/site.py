@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import yaml
 from nbconvert import HTMLExporter
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
@@ -37,10 +38,10 @@ class Links(HTMLParser):
 
 
 def front(nb):
-    "Front matter of a staged notebook, as a dictionary of its lines; the raw cell becomes a title."
+    "Front matter of a staged notebook; the raw cell becomes a title."
     raw = next((c for c in nb.cells if c.cell_type == "raw"), None)
     if raw is None: return {}
-    meta = dict(re.findall(r"^([\w-]+): *[\"']?(.*?)[\"']?$", raw.source, re.M))
+    meta = yaml.safe_load(raw.source.strip().strip("-"))
     raw.cell_type, raw.source = "markdown", f"# {meta.get('title', '')}\n\n> {meta.get('description', '')}"
     return meta
 
