@@ -2,6 +2,7 @@
 
     python tools/site.py            check
     python tools/site.py DIR        check, and leave the pages in DIR
+    python tools/site.py --browser  open every page in Chromium as well
 
 nbdev prepares the notebooks (API tables from docments, links to symbols), nbconvert makes a page of each, and every internal link, anchor and
 picture must lead somewhere, every public symbol must have a place on a page, and the sidebar must have every page once. The published site is made by quarto (`nbdev_docs`); this is what can be proved without it.
@@ -97,7 +98,26 @@ def unlisted(pages):
 def notebooks(): return [p for p in (root/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
 
 
-def main(folder):
+def seen_in_browser(pages, folder):
+    "What Chromium complains about on any page, on a desk or on a phone: messages in the console, and pictures that do not show. Nothing is fetched from outside."
+    from playwright.sync_api import sync_playwright
+    out = []
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"])
+        for width in (1200, 390):
+            tab = browser.new_page(viewport=dict(width=width, height=900))
+            tab.route(re.compile("^https?:"), lambda route: route.fulfill(status=200, content_type="image/svg+xml", body='<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'))
+            for event in ("console", "pageerror"): tab.on(event, lambda m: out.append(f"{tab.url}: {getattr(m, 'text', m)}"))
+            for name in pages:
+                tab.goto((folder/name).resolve().as_uri())
+                out += [f"{name}: the picture {src[:80]} does not show" for src in tab.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)")]
+                if not tab.locator("h1").count(): out.append(f"{name}: no title")
+            tab.close()
+        browser.close()
+    return out
+
+
+def main(folder, browser=False):
     staged, pages = Path(proc_nbs(n_workers=0, force=True)), {}
     for path in sorted(staged.rglob("*.ipynb")):
         name, html = page(path)
@@ -109,10 +129,11 @@ def main(folder):
     outside = set()
     problems = broken(pages, folder, get_config().doc_baseurl, outside) + unlisted(pages)
     if len(pages) != len(notebooks()): problems.append(f"{len(notebooks())} notebooks gave {len(pages)} pages")
+    if browser: problems += seen_in_browser(pages, folder)
     print(*problems, f"{len(pages)} pages, {sum(len(Links(h).links) for h in pages.values())} links and pictures, {len(problems)} broken", *(f"(not on the site, only in the repository: {o})" for o in sorted(outside)), sep="\n")
     return int(bool(problems))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1: sys.exit(main(Path(sys.argv[1])))
-    with tempfile.TemporaryDirectory() as d: sys.exit(main(Path(d)))
+    folders = [Path(a) for a in sys.argv[1:] if a != "--browser"]
+    with tempfile.TemporaryDirectory() as d: sys.exit(main(folders[0] if folders else Path(d), "--browser" in sys.argv))
