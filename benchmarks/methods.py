@@ -1,6 +1,7 @@
-"""Table III, the other language-model methods and their verifications, on three tables: writes results/methods.csv.
+"""Table III, the other language-model methods and their verifications: writes results/methods.csv.
 
-    IMBLLM_DATA=folder python benchmarks/methods.py [--tables german car insurance] [--seeds 0 1 2]
+    IMBLLM_DATA=folder python benchmarks/methods.py [--tables german car insurance] [--seeds 0 1 2] [--studies "table III" method verification]
+    IMBLLM_DATA=folder python benchmarks/methods.py --tables fuel gem_price housing bank credit_card adult sick --seeds 0 --studies "table III"
 
 Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
 label, verified in four ways). `rejected` is the share of candidate rows that verification, or the choice among candidates, threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
@@ -31,7 +32,7 @@ def samplers(seed):
     one = LITO(condition="y", verify="classifier", **common)
     for verify in ["classifier", "label", "bayes", "none"]: yield "verification", verify, one.set_params(verify=verify), verify == "classifier"
 
-def measure(name, seed, done):
+def measure(name, seed, studies, done):
     "Rows of results for one table and seed."
     X, y = load_dataset(name)
     X_train, X_test, y_train, y_test = train_test_cut(X, y, q=.2, random_state=seed)
@@ -39,7 +40,7 @@ def measure(name, seed, done):
     rare, n = int(count.argmin()), int(count.max() - count.min())
     encode, codes = infer_schema(X).numeric, np.searchsorted(classes, y_test)
     for study, setting, sampler, fresh in samplers(seed):
-        if (study, setting, name, seed) in done: continue
+        if study not in studies or (study, setting, name, seed) in done: continue
         start = time.perf_counter()
         if fresh or not hasattr(sampler, "model_"): sampler.fit(X_train, y_train)
         middle, row = time.perf_counter(), dict(study=study, setting=setting, dataset=name, seed=seed, q=.2, llm="embedded", failed=0)
@@ -60,13 +61,14 @@ COLUMNS = ["study", "setting", "dataset", "seed", "q", "llm", "failed", "fit_sec
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--tables", nargs="+", default=["german", "car", "insurance"]); args.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    args.add_argument("--studies", nargs="+", default=["table III", "method", "verification"])
     args = args.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     stamp = dict(command="python benchmarks/methods.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
     for seed in args.seeds:
         for name in args.tables:
             old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
-            for row in measure(name, seed, set(old[["study", "setting", "dataset", "seed"]].itertuples(index=False, name=None))):
+            for row in measure(name, seed, args.studies, set(old[["study", "setting", "dataset", "seed"]].itertuples(index=False, name=None))):
                 pd.DataFrame([row | stamp], columns=COLUMNS).to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False, float_format="%.4f")
                 print({k: v for k, v in row.items() if k not in ("q", "llm")}, flush=True)
 
