@@ -4,9 +4,9 @@
 
 Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment drawn from the whole of the job's time and half from its end, where files get their names: fitting with checkpoints and writing rows; `imbllm oversample`; saving a model over
 itself again and again; a benchmark grid. A killed job is started again in the same folder. After each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the files must equal those of a run that nobody disturbed.
-As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. `--soak MINUTES` fits, samples, saves and loads for so long, and measures memory. Jobs run in forks of this process; needs a Unix system.
+As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv. Jobs run in forks of this process; needs a Unix system.
 """
-import argparse, contextlib, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
+import argparse, contextlib, ctypes, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from safetensors import safe_open
 from transformers.utils import logging
 
 RESULTS = Path(__file__).parent.parent / "results/reliability.csv"
+SOAK = RESULTS.with_name("soak.csv")
 SMALL = dict(epochs=4, batch_size=32, interpolation_ratio=.5, random_state=0, verbose=0)
 
 def table(n=300):
@@ -148,19 +149,30 @@ def oversample_or_raise(home, disk):
     with contextlib.redirect_stderr(open(os.devnull, "w")): code = command(["oversample", str(home / "train.csv"), "--target", "rich", "-o", str(disk / "out.csv"), "--force", "--quiet"])
     if code: raise (CommandError if code == 2 else OSError)(f"exit code {code}")
 
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+class _MallInfo(ctypes.Structure): _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+def allocated():
+    "What the process holds of the C library's heap, in MiB; NaN without glibc. Resident memory is more: Python's own objects, code, and what is free between the pieces."
+    try: found = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError): return float("nan")
+    found.restype = _MallInfo
+    info = found()
+    return (info.uordblks + info.hblkhd) / 2**20
+
 def soak(minutes):
-    "Fit, sample, save and load for so long: memory of the process in MiB at the end of each tenth."
+    "Fit, save, load and sample for so long: a frame of rounds so far and of the process's memory in MiB, one row a minute."
     X, y = table()
-    end, memory, rounds = time.time() + 60 * minutes, [], 0
+    start, rounds, seen = time.monotonic(), 0, []
+    def row(minute): return dict(minute=round(minute, 1), rounds=rounds, resident_mib=round(resident(), 1), allocated_mib=round(allocated(), 2))
     with tempfile.TemporaryDirectory() as d:
-        while time.time() < end:
+        while (minute := (time.monotonic() - start) / 60) < minutes:
             ImbLLM(**SMALL | dict(random_state=rounds)).fit(X, y).save(f"{d}/model", overwrite=True)
             ImbLLM.load(f"{d}/model").sample(500)
             rounds += 1
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            memory.append((time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
-    marks = [next(m for t, m in memory if t >= end - 60 * minutes * (1 - k / 10) or t == memory[-1][0]) for k in range(1, 11)]
-    return rounds, marks
+            if minute >= len(seen): seen.append(row(minute))
+    return pd.DataFrame([*seen, row(minutes)])
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,8 +193,10 @@ def main():
         if "disks" in args.jobs and sys.platform == "linux" and not os.geteuid():
             for what, error, good in bad_disks(home): note(what, 1, int(not good), re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", f"{type(error).__name__}: {error}") if error else "no error")
     if args.soak:
-        rounds, memory = soak(args.soak)
-        note("soak: rounds of fit, save, load, sample", rounds, 0, "MiB at each tenth: " + " ".join(f"{m:.0f}" for m in memory))
+        memory = soak(args.soak)
+        after = memory[memory["minute"] >= args.soak / 6]
+        note("soak: rounds of fit, save, load, sample", int(memory["rounds"].max()), 0, f"{args.soak:g} minutes; resident MiB after a sixth of them: {after['resident_mib'].iloc[0]:.0f}, at the end: {after['resident_mib'].iloc[-1]:.0f}, highest: {after['resident_mib'].max():.0f}")
+        memory.assign(command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", version=imbllm.__version__, date=datetime.date.today().isoformat()).to_csv(SOAK, index=False)
     stamp = dict(command="python benchmarks/reliability.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["check"])
     new = pd.DataFrame(rows).assign(**stamp)

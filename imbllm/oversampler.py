@@ -35,13 +35,13 @@ from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d,
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 from xgboost import XGBClassifier
-from .finetuning import Corpus, evened, finetune
+from .finetuning import Corpus, evened, finetune, unfinished
 from .interpolation import Interpolation
 from .models import add_lora, check_context, context_limit, embedded_model, load_llm, merge_lora, multiplies_bf16, resolve_device, smooth_numbers, trim_vocabulary, untrimmed
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, as_numbers, infer_schema,
+from imbllm.schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_python, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, as_numbers, infer_schema,
     number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -68,6 +68,7 @@ CRITIC_ORDERS = 2 # and those over which the critic does
 
 def _refuse(X, y):
     "Refuse an empty table, labels that are missing, and another number of labels than of rows."
+    if y is None: raise ValueError("The sampler requires y to be passed, but the target y is None: pass a label for each row.")
     n, labels = X.shape[0] if hasattr(X, "shape") else len(X), np.asarray(y, dtype=object)
     if n == 0: raise EmptyTableError("X has 0 rows; at least two classes with a row each are needed.")
     missing = int(pd.isna(labels).sum())
@@ -452,6 +453,7 @@ class ImbLLM(BaseOverSampler):
 
     def _train(self, X, y, label_name, to_resample=False):
         self._check_settings()
+        vars(self).pop("_frequency", None) # from here to the end of training this is not fitted, whatever interrupts
         frame = as_frame(X)
         self.schema_, self._as_array = infer_schema(frame, self.categorical_features), not isinstance(X, pd.DataFrame)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
@@ -467,10 +469,10 @@ class ImbLLM(BaseOverSampler):
             self.verifier_ = self._fitted_verifier(frame, codes[:, 0]) # first, because it is quick and a classifier may refuse the table
             self._build(columns, TableTokenizer(columns, _balanced_weights(columns, codes), self.n_bins) if self._setting("llm") == "embedded" else None)
             self._finetune(codes, targets)
-        self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         self._rows = codes if self._setting("condition") == "borderline" else None
         self._known = {row.tobytes() for row in codes} if to_resample else None # there only, so that a loaded model samples as a fitted one does
         self._digests = _row_digests(codes)
+        self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         return self
 
     def _build(self, columns, tokenizer, llm=None):
@@ -505,7 +507,7 @@ class ImbLLM(BaseOverSampler):
         rng = np.random.default_rng(seed)
         counts = np.bincount(codes[:, 0], minlength=len(columns[0]))
         for t in targets[counts[targets] == 1]:
-            warnings.warn(f"Class {columns[0].values.iloc[t]!r} has a single row: its new rows can only repeat the values of that row.", UserWarning, stacklevel=4)
+            warnings.warn(f"Class {as_python(columns[0].values.iloc[t])!r} has a single row: its new rows can only repeat the values of that row.", UserWarning, stacklevel=4)
         rows = codes if rows_from in ALL_ROWS else codes[np.isin(codes[:, 0], targets)]
         rows, held = self._split(rows, rng) if self.early_stopping else (rows, None)
         source, n_inter = None, 0
@@ -559,7 +561,7 @@ class ImbLLM(BaseOverSampler):
 
     def _label_code(self, label):
         known = self.classes_.tolist()
-        if label not in known: raise ValueError(f"label must be one of the classes that the model was fine-tuned on, {known}; got {label!r}.")
+        if label not in known: raise ValueError(f"label must be one of the classes that the model was fine-tuned on, {known}; got {as_python(label)!r}.")
         return int(_codes(self._codec.columns[0], np.array([label], dtype=self.classes_.dtype))[0])
 
     def _conditions(self, given):
@@ -692,7 +694,9 @@ class ImbLLM(BaseOverSampler):
         return self._stream(n, code, conditions, seed, n_jobs)
 
     def _check_fitted(self):
-        if not hasattr(self, "model_"): raise ValueError(f"This {type(self).__name__} is not fitted yet; call fit or fit_resample first.")
+        if not self.__sklearn_is_fitted__(): raise ValueError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
+
+    def __sklearn_is_fitted__(self): return hasattr(self, "_frequency")
 
     def _drawn_seed(self, random_state): return int((self._random if random_state is None else check_random_state(random_state)).randint(2**31))
 
@@ -727,7 +731,7 @@ class ImbLLM(BaseOverSampler):
         if handle_unknown not in ("error", "ignore"): raise ValueError(f"handle_unknown must be 'error' or 'ignore'; got {handle_unknown!r}.")
         frame = as_frame(X)
         twice = frame.columns[frame.columns.duplicated()]
-        if len(twice): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
+        if len(twice): raise DuplicateColumnsError(f"X has the column {as_python(twice[0])!r} more than once.")
         absent = [name for name in self.schema_.names if name not in frame]
         if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.schema_.names}.")
         frame = frame[self.schema_.names]
@@ -859,7 +863,7 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
-        part, aside = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _aside(folder)
+        part, aside = unfinished(folder), _aside(folder)
         try:
             part.mkdir(parents=True)
             if self._trimmed is None: self.model_.save_pretrained(part)
@@ -999,7 +1003,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         _refuse(X, y)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
-        if len(self.classes_) == 1: raise ValueError(f"y has one class, {self.classes_[0]!r}; a classifier needs at least two.")
+        if len(self.classes_) == 1: raise ValueError(f"y has one class, {as_python(self.classes_[0])!r}; a classifier needs at least two.")
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         self.sampler_ = clone(self.sampler) if self.sampler is not None else ImbLLM(random_state=self.seed_, verbose=0)
         if not self.sampler_._knows_all(): raise ValueError(f"sampler={self.sampler!r} does not learn every class with the label first, so it has no opinion on a row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one of {', '.join(LABEL_FIRST)}.")
@@ -1014,7 +1018,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         "Check the shape and the names of columns; cells may be of any type, and missing. A frame to predict gets the order of columns of the one that was learnt."
         if isinstance(X, list) and np.asarray(X).dtype.kind in "US": X = np.array(X, dtype=object)
         if not isinstance(X, pd.DataFrame): X = check_array(X, dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False)
-        elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
+        elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {as_python(twice[0])!r} more than once.")
         elif not len(X): raise EmptyTableError("X has 0 rows.")
         validate_data(self, X=X, reset=reset, skip_check_array=True)
         if reset: self._of_frame = isinstance(X, pd.DataFrame)
