@@ -34,7 +34,7 @@ def classification_scores(
     y:np.ndarray, # True classes as codes, `(n,)` in 0 to k - 1
     p:np.ndarray, # Probabilities of the classes, `(n, k)`
     rare:int, # Code of the minority class
-    pred:np.ndarray=None, # Predicted codes, `(n,)`; default: the most probable class
+    pred:np.ndarray|None=None, # Predicted codes, `(n,)`; default: the most probable class
 ) -> dict: # Name of the score: float
     """Scores of a classifier on `n` rows with `k` classes, a dict of floats.
 

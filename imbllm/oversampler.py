@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'in_parallel', 'halving', 'SavedModelError',
-           'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool',
-           'ImbLLMClassifier']
+           'BAYES_ORDERS', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'halving',
+           'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
+           'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
 import hashlib, json, math, numbers, os, shutil, tempfile, warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,12 +112,15 @@ def _threads(n_jobs):
     try: yield
     finally: torch.set_num_threads(before)
 
+class WorkerError(RuntimeError):
+    "Processes that were given a task died again and again; the message names the task."
+
 def in_parallel(
     function, # What to compute
     tasks:list, # Its arguments, a tuple for each task
-    n_jobs:int=None, # Processes, by joblib; None: what `joblib.parallel_config` says, else one
+    n_jobs:int|None=None, # Processes, by joblib; None: what `joblib.parallel_config` says, else one
 ): # Iterator over the results
-    """Results of the tasks in their order, as they come. Tasks of a process that dies are given to new ones, with a warning; when that has happened three times, `RuntimeError` names the task."""
+    """Results of the tasks in their order, as they come. Tasks of a process that dies are given to new ones, with a warning; when that has happened three times, `WorkerError`, a `RuntimeError`, names the task."""
     if joblib.effective_n_jobs(n_jobs) == 1: yield from (function(*task) for task in tasks); return
     done = 0
     for left in [2, 1, 0]:
@@ -126,7 +130,7 @@ def in_parallel(
                 yield result
             return
         except BrokenProcessPool as e:
-            if not left: raise RuntimeError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
+            if not left: raise WorkerError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
             warnings.warn(f"A process died; {done} of {len(tasks)} parts are done and kept, the others are given to new processes.", RuntimeWarning, stacklevel=2)
 
 def halving(
@@ -268,7 +272,7 @@ class ImbLLM(BaseOverSampler):
     A class with one single row can be oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a `ValueError`;
     verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table does not have, raise `imbllm.sampling.BudgetError`.
     """
-    _preset = None
+    _preset:str|None = None
     _parameter_constraints = {
         **BaseOverSampler._parameter_constraints,
         "llm": [str, os.PathLike, None], "preset": [StrOptions({p for p in PRESETS if p}), None],
@@ -400,7 +404,7 @@ class ImbLLM(BaseOverSampler):
     def fit(self,
         X, # Table `(n, d)`: DataFrame, array, list of rows or sparse matrix
         y, # Labels `(n,)`
-    ): # -> ImbLLM
+    ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`. Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated."""
         self._validate_params()
         _refuse(X, y)
@@ -682,10 +686,10 @@ class ImbLLM(BaseOverSampler):
     def sample_stream(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
+        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
-    ): # Iterator over frames
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
+    ) -> Iterator[pd.DataFrame]: # Frames
         """Sample `n` rows in frames of about a thousand, in memory that does not grow with `n`; arguments and errors as for `sample`."""
         self._check_fitted()
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}.")
@@ -695,6 +699,7 @@ class ImbLLM(BaseOverSampler):
 
     def _check_fitted(self):
         if not self.__sklearn_is_fitted__(): raise ValueError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
+        self._validate_params() # they may have been changed since
 
     def __sklearn_is_fitted__(self): return hasattr(self, "_frequency")
 
@@ -703,9 +708,9 @@ class ImbLLM(BaseOverSampler):
     def sample(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
+        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
     ): # Rows, `(n, d)`, a DataFrame or an array as in `fit`
         """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
 
@@ -763,7 +768,7 @@ class ImbLLM(BaseOverSampler):
         orders=4, # How many random orders of the features to average over, or the orders themselves: positions of the columns, `(k, d)`
         handle_unknown="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
         random_state=None, # Seed of the orders; default: the estimator's own stream
-    ): # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
+    ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, or `(n, n_classes)` in the order of `classes_`.
 
         It is the probability with which the row is written after the label alone: exact under `orders`, and averaged, as a probability, over `orders` random ones, the same for every label.
@@ -837,7 +842,7 @@ class ImbLLM(BaseOverSampler):
     def report(self,
         X, # Real rows `(n, d)` on which the sampler was fitted
         y, # Their labels `(n,)`
-        n:int=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
+        n:int|None=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
         test=None, # `(X, y)` of real rows that the sampler never saw
         **options, # Further arguments of `imbllm.report.report`
     ): # -> Report
@@ -898,7 +903,7 @@ class ImbLLM(BaseOverSampler):
     def load(cls,
         folder, # Folder that `save` made, or the hub id of one that `push_to_hub` made
         device:str="auto", # Where to put the model
-    ): # -> ImbLLM
+    ) -> "ImbLLM": # The sampler that was saved
         """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before saving.
 
         A name that is no folder is looked up on the Hugging Face hub. Raises `SavedModelError`, a `ValueError`, naming what is missing, changed, pickled or of another version.
@@ -995,7 +1000,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     def fit(self,
         X, # Table `(n, d)`: DataFrame, array, list of rows or sparse matrix
         y, # Labels `(n,)`
-    ): # -> ImbLLMClassifier
+    ) -> "ImbLLMClassifier": # The classifier itself
         """Rebalance the table, train the classifier on it; returns `self`."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), caller_name="ImbLLMClassifier")
         name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
