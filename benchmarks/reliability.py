@@ -1,13 +1,14 @@
 """What happens to files when a process is killed, or a disk is full or read-only: writes results/reliability.csv.
 
-    python benchmarks/reliability.py [--jobs fit oversample save bench disks] [--kills 30] [--soak 0]
+    python benchmarks/reliability.py [--jobs fit oversample save bench disks memory] [--kills 30] [--soak 0]
 
 Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment drawn from the whole of the job's time and half from its end, where files get their names: fitting with checkpoints and writing rows; `imbllm oversample`; saving a model over
 itself again and again; a benchmark grid. A killed job is started again in the same folder. After each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the files must equal those of a run that nobody disturbed.
-As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. `--soak MINUTES` fits, samples, saves and loads for so long, and measures memory. Jobs run in forks of this process; needs a Unix system.
+As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. There the kernel also kills workers of `sample(n_jobs=2)` and of a benchmark grid for want of memory: the result must be that of one process. `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv. Jobs run in forks of this process; needs a Unix system.
 """
-import argparse, contextlib, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
+import argparse, contextlib, ctypes, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
 from pathlib import Path
+import joblib
 import numpy as np
 import pandas as pd
 import imbllm
@@ -15,10 +16,12 @@ from imbllm import ImbLLM
 from imbllm.benchmark import grid, read_cell, run
 from imbllm.cli import main as command, read_table, write_table
 from imbllm.finetuning import CHECKPOINT
+from joblib.externals.loky import get_reusable_executor
 from safetensors import safe_open
 from transformers.utils import logging
 
 RESULTS = Path(__file__).parent.parent / "results/reliability.csv"
+SOAK = RESULTS.with_name("soak.csv")
 SMALL = dict(epochs=4, batch_size=32, interpolation_ratio=.5, random_state=0, verbose=0)
 
 def table(n=300):
@@ -148,23 +151,63 @@ def oversample_or_raise(home, disk):
     with contextlib.redirect_stderr(open(os.devnull, "w")): code = command(["oversample", str(home / "train.csv"), "--target", "rich", "-o", str(disk / "out.csv"), "--force", "--quiet"])
     if code: raise (CommandError if code == 2 else OSError)(f"exit code {code}")
 
+@contextlib.contextmanager
+def memory_limit(mib):
+    "A group of processes that may have so many MiB; yields the file to which a process writes its number to join."
+    one = Path("/sys/fs/cgroup/cgroup.controllers").exists() # else the hierarchies are apart
+    root = Path("/sys/fs/cgroup") / ("" if one else "memory")
+    (group := root / f"imbllm-{os.getpid()}").mkdir()
+    try:
+        (group / ("memory.max" if one else "memory.limit_in_bytes")).write_text(str(mib * 2**20))
+        yield group / "cgroup.procs"
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split(): (root / "cgroup.procs").write_text(pid)
+        group.rmdir()
+
+def join(procs): procs.write_text(str(os.getpid())); time.sleep(.5)
+
+def out_of_memory(home):
+    "Both workers of a parallel job get too little memory for the package alone: yields what was tried, the warnings, and whether the result is that of one process."
+    model = ImbLLM.load(home / "model")
+    folders = [home / "grid-alone", home / "grid-killed"]
+    def cells(folder, n_jobs): run(grid([f"{home / 'train.csv'}:rich"], ["Imbalance", "RandomOver"], [0, 1]), folder, n_jobs=n_jobs, verbose=False); return finished(bench, folder)
+    for what, expected, call in [("sample", model.sample(3000, random_state=0).to_csv(), lambda: model.sample(3000, random_state=0, n_jobs=2).to_csv()), ("bench", cells(folders[0], 1), lambda: cells(folders[1], 2))]:
+        get_reusable_executor().shutdown(wait=True)
+        with memory_limit(200) as procs, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            joblib.Parallel(n_jobs=2)(joblib.delayed(join)(procs) for _ in range(2))
+            good, died = call() == expected, [str(w.message) for w in caught if "died" in str(w.message)]
+            get_reusable_executor().shutdown(wait=True)
+        yield f"workers killed for want of memory: {what}", died, good and bool(died)
+
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+class _MallInfo(ctypes.Structure): _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+def allocated():
+    "What the process holds of the C library's heap, in MiB; NaN without glibc. Resident memory is more: Python's own objects, code, and what is free between the pieces."
+    try: found = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError): return float("nan")
+    found.restype = _MallInfo
+    info = found()
+    return (info.uordblks + info.hblkhd) / 2**20
+
 def soak(minutes):
-    "Fit, sample, save and load for so long: memory of the process in MiB at the end of each tenth."
+    "Fit, save, load and sample for so long: a frame of rounds so far and of the process's memory in MiB, one row a minute."
     X, y = table()
-    end, memory, rounds = time.time() + 60 * minutes, [], 0
+    start, rounds, seen = time.monotonic(), 0, []
+    def row(minute): return dict(minute=round(minute, 1), rounds=rounds, resident_mib=round(resident(), 1), allocated_mib=round(allocated(), 2))
     with tempfile.TemporaryDirectory() as d:
-        while time.time() < end:
+        while (minute := (time.monotonic() - start) / 60) < minutes:
             ImbLLM(**SMALL | dict(random_state=rounds)).fit(X, y).save(f"{d}/model", overwrite=True)
             ImbLLM.load(f"{d}/model").sample(500)
             rounds += 1
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            memory.append((time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
-    marks = [next(m for t, m in memory if t >= end - 60 * minutes * (1 - k / 10) or t == memory[-1][0]) for k in range(1, 11)]
-    return rounds, marks
+            if minute >= len(seen): seen.append(row(minute))
+    return pd.DataFrame([*seen, row(minutes)])
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--jobs", nargs="*", default=["fit", "oversample", "save", "bench", "disks"]); args.add_argument("--kills", type=int, default=30); args.add_argument("--soak", type=float, default=0); args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--jobs", nargs="*", default=["fit", "oversample", "save", "bench", "disks", "memory"]); args.add_argument("--kills", type=int, default=30); args.add_argument("--soak", type=float, default=0); args.add_argument("--seed", type=int, default=0)
     args = args.parse_args()
     rows, rng = [], random.Random(args.seed)
     logging.disable_progress_bar()
@@ -180,9 +223,13 @@ def main():
             for what, failed in found.items(): note(f"{job.__name__}: {what} after SIGKILL", n, failed)
         if "disks" in args.jobs and sys.platform == "linux" and not os.geteuid():
             for what, error, good in bad_disks(home): note(what, 1, int(not good), re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", f"{type(error).__name__}: {error}") if error else "no error")
+        if "memory" in args.jobs and sys.platform == "linux" and not os.geteuid():
+            for what, died, good in out_of_memory(home): note(what, 1, int(not good), " ".join(died))
     if args.soak:
-        rounds, memory = soak(args.soak)
-        note("soak: rounds of fit, save, load, sample", rounds, 0, "MiB at each tenth: " + " ".join(f"{m:.0f}" for m in memory))
+        memory = soak(args.soak)
+        after = memory[memory["minute"] >= args.soak / 6]
+        note("soak: rounds of fit, save, load, sample", int(memory["rounds"].max()), 0, f"{args.soak:g} minutes; resident MiB after a sixth of them: {after['resident_mib'].iloc[0]:.0f}, at the end: {after['resident_mib'].iloc[-1]:.0f}, highest: {after['resident_mib'].max():.0f}")
+        memory.assign(command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", version=imbllm.__version__, date=datetime.date.today().isoformat()).to_csv(SOAK, index=False)
     stamp = dict(command="python benchmarks/reliability.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["check"])
     new = pd.DataFrame(rows).assign(**stamp)

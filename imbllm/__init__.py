@@ -1,4 +1,7 @@
 __version__ = "0.0.1"
+from typing import TYPE_CHECKING
+if TYPE_CHECKING: from .oversampler import LITO, GReaT, ImbLLM, ImbLLMClassifier, PredLLM, TapTap # for type checkers, which do not see through `__getattr__`
+
 __all__ = ["ImbLLM", "ImbLLMClassifier", "GReaT", "PredLLM", "TapTap", "LITO"]
 
 def __getattr__(name):

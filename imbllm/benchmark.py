@@ -28,7 +28,7 @@ from xgboost import XGBClassifier
 from .baselines import METHODS,Snapped,get_method,snap
 from .datasets import dataset_names,load_dataset,make_income,train_test_cut
 from .finetuning import write_atomically
-from .oversampler import ImbLLM,opinion_pool
+from .oversampler import ImbLLM,in_parallel,opinion_pool
 from .metrics import Space,classification_scores,dcr,diversity_scores
 from .schema import decode_column,frame_of,infer_schema,nearest_codes
 
@@ -232,15 +232,15 @@ def run(
 ) -> list: # Records of the cells that were run now
     """Run the cells that have no record yet, by joblib, and write a record of each; may be stopped at any time and started again.
 
-    Inside `joblib.parallel_config(backend="dask")` a Dask cluster runs them. Raises `ResultsError` for a folder of another version.
+    Inside `joblib.parallel_config(backend="dask")` a Dask cluster runs them. A process that dies is replaced, up to twice, with a warning. Raises `ResultsError` for a folder of another version, `WorkerError` when processes die again and again.
     """
     open_results(out)
     def done(record): return record and not (retry_failed and record['status'] == 'failed')
     todo = [c for c in cells if not done(read_cell(c.path(out)))]
-    results = joblib.Parallel(n_jobs=n_jobs, return_as='generator_unordered')(joblib.delayed(run_cell)(c, out) for c in todo)
+    def once(cell): return record if done(record := read_cell(cell.path(out))) else run_cell(cell, out) # a process may have died after it was done
     records = []
     with tqdm(total=len(cells), initial=len(cells) - len(todo), unit='cell', disable=not verbose) as bar:
-        for record in results:
+        for record in in_parallel(once, [(c,) for c in todo], n_jobs):
             records.append(record)
             bar.set_postfix(failed=sum(r['status'] == 'failed' for r in records), refresh=False)
             bar.update()

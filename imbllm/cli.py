@@ -646,6 +646,6 @@ def main(
         except CommandError as e: _complain("error", e); return 2
         except (ValueError, OSError) as e: _complain("error", e); return 1
         except RuntimeError as e:
-            if type(e).__name__ != "BudgetError": raise # by its name, because its module takes seconds to import
+            if type(e).__name__ not in ("BudgetError", "WorkerError"): raise # by their names, because their modules take seconds to import
             _complain("error", e); return 1
         except KeyboardInterrupt as e: _complain("stopped", str(e) or "nothing was written."); return 130

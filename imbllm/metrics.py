@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['classification_scores', 'Space', 'dcr', 'nndr', 'copies', 'close_probability', 'coverage', 'prdc', 'diversity_scores',
-           'dcr_share', 'near_copies', 'rare_values', 'membership_attack', 'privacy_scores']
+           'dcr_share', 'near_copies', 'rare_values', 'membership_attack', 'lira', 'privacy_scores']
 
 # %% ../nbs/08_metrics.ipynb #f707a345
 from numbers import Integral
@@ -34,7 +34,7 @@ def classification_scores(
     y:np.ndarray, # True classes as codes, `(n,)` in 0 to k - 1
     p:np.ndarray, # Probabilities of the classes, `(n, k)`
     rare:int, # Code of the minority class
-    pred:np.ndarray=None, # Predicted codes, `(n,)`; default: the most probable class
+    pred:np.ndarray|None=None, # Predicted codes, `(n,)`; default: the most probable class
 ) -> dict: # Name of the score: float
     """Scores of a classifier on `n` rows with `k` classes, a dict of floats.
 
@@ -353,6 +353,31 @@ def membership_attack(
     truth = np.arange(n + l) < n
     false, true, _ = roc_curve(truth, s)
     return dict(auc=float(roc_auc_score(truth, s)), auc_se=((n + l + 1) / (12 * n * l)) ** .5, tpr=float(np.interp(fpr, false, true)))
+
+# %% ../nbs/08_metrics.ipynb #5c6349d2
+def lira(
+    target:np.ndarray, # Log-likelihoods of rows under the model that is attacked, `(n,)`
+    shadows:np.ndarray, # And under `k` models that the attacker trained, `(k, n)`
+    inside:np.ndarray, # Which of them saw which row, `(k, n)` bool
+    online:bool=False, # Use the models that saw a row, too?
+) -> np.ndarray: # Scores, `(n,)`, higher for a supposed member
+    """Scores of `n` rows by the likelihood-ratio attack, for `membership_attack`. Log-likelihoods are taken as normal, with a mean for each row and one variance for all.
+
+    Offline: by how many standard deviations the row is likelier than under the shadow models that did not see it. `online`: log-ratio of the densities of its log-likelihood if it was seen and if it was not.
+    Raises `ValueError` for unequal shapes, numbers that are not finite, and rows that every shadow model saw (`online`: or none). Source: Carlini et al., 2022.
+    """
+    target, shadows, inside = np.asarray(target, dtype=float), np.asarray(shadows, dtype=float), np.asarray(inside, dtype=bool)
+    if target.ndim != 1 or shadows.shape != (len(shadows), len(target)) or inside.shape != shadows.shape: raise ValueError(f"target must be (n,), shadows and inside (k, n); got {target.shape}, {shadows.shape} and {inside.shape}.")
+    if not (np.isfinite(target).all() and np.isfinite(shadows).all()): raise ValueError("target and shadows must be finite log-likelihoods.")
+    def fitted(which):
+        n = which.sum(0)
+        if not n.all(): raise ValueError(f"Row {int(n.argmin())} was seen by {'no shadow model' if which is inside else 'every shadow model'}; train more of them, each on a random half of the rows.")
+        mean = (shadows * which).sum(0) / n
+        return mean, max(((shadows - mean)**2 * which).sum() / max(which.sum() - len(n), 1), 1e-12)
+    out, var_out = fitted(~inside)
+    if not online: return (target - out) / var_out**.5
+    seen, var_seen = fitted(inside)
+    return (target - out)**2 / (2 * var_out) - (target - seen)**2 / (2 * var_seen) + np.log(var_out / var_seen) / 2
 
 # %% ../nbs/08_metrics.ipynb #511f7450
 def privacy_scores(

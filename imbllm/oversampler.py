@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'in_parallel', 'halving', 'SavedModelError',
-           'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool',
-           'ImbLLMClassifier']
+           'BAYES_ORDERS', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'halving',
+           'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
+           'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
 import hashlib, json, logging, math, numbers, os, shutil, tempfile, warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,13 +36,13 @@ from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d,
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 from xgboost import XGBClassifier
-from .finetuning import Corpus, evened, finetune
+from .finetuning import Corpus, evened, finetune, unfinished
 from .interpolation import Interpolation
 from .models import add_lora, check_context, context_limit, embedded_model, load_llm, merge_lora, multiplies_bf16, quiet, resolve_device, smooth_numbers, trim_vocabulary, untrimmed
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
+from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
     is_foreign, number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -68,6 +69,7 @@ CRITIC_ORDERS = 2 # and those over which the critic does
 
 def _refuse(X, y):
     "Refuse an empty table, labels that are missing, and another number of labels than of rows."
+    if y is None: raise ValueError("The sampler requires y to be passed, but the target y is None: pass a label for each row.")
     n, labels = X.shape[0] if hasattr(X, "shape") else len(X), np.asarray(y, dtype=object)
     if n == 0: raise EmptyTableError("X has 0 rows; at least two classes with a row each are needed.")
     missing = int(pd.isna(labels).sum())
@@ -118,12 +120,15 @@ def _threads(n_jobs):
     try: yield
     finally: torch.set_num_threads(before)
 
+class WorkerError(RuntimeError):
+    "Processes that were given a task died again and again; the message names the task."
+
 def in_parallel(
     function, # What to compute
     tasks:list, # Its arguments, a tuple for each task
-    n_jobs:int=None, # Processes, by joblib; None: what `joblib.parallel_config` says, else one
+    n_jobs:int|None=None, # Processes, by joblib; None: what `joblib.parallel_config` says, else one
 ): # Iterator over the results
-    """Results of the tasks in their order, as they come. Tasks of a process that dies are given to new ones, with a warning; when that has happened three times, `RuntimeError` names the task."""
+    """Results of the tasks in their order, as they come. Tasks of a process that dies are given to new ones, with a warning; when that has happened three times, `WorkerError`, a `RuntimeError`, names the task."""
     if joblib.effective_n_jobs(n_jobs) == 1: yield from (function(*task) for task in tasks); return
     done = 0
     for left in [2, 1, 0]:
@@ -133,7 +138,7 @@ def in_parallel(
                 yield result
             return
         except BrokenProcessPool as e:
-            if not left: raise RuntimeError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
+            if not left: raise WorkerError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
             warnings.warn(f"A process died; {done} of {len(tasks)} parts are done and kept, the others are given to new processes.", RuntimeWarning, stacklevel=2)
 
 def halving(
@@ -275,7 +280,7 @@ class ImbLLM(BaseOverSampler):
     A class with one single row can be oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a `ValueError`;
     verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table does not have, raise `imbllm.sampling.BudgetError`.
     """
-    _preset = None
+    _preset:str|None = None
     _parameter_constraints = {
         **BaseOverSampler._parameter_constraints,
         "llm": [str, os.PathLike, None], "preset": [StrOptions({p for p in PRESETS if p}), None],
@@ -407,7 +412,7 @@ class ImbLLM(BaseOverSampler):
     def fit(self,
         X, # Table `(n, d)`: DataFrame, of pandas or polars, Arrow table, data set of Hugging Face, array, list of rows or sparse matrix
         y, # Labels `(n,)`
-    ): # -> ImbLLM
+    ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`. Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated."""
         self._validate_params()
         (X, self._host), (y, _) = _hosted(X), _hosted(y)
@@ -463,6 +468,7 @@ class ImbLLM(BaseOverSampler):
 
     def _train(self, X, y, label_name, to_resample=False):
         self._check_settings()
+        vars(self).pop("_frequency", None) # from here to the end of training this is not fitted, whatever interrupts
         frame = as_frame(X)
         self.schema_, self._as_array = infer_schema(frame, self.categorical_features), not isinstance(X, pd.DataFrame)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
@@ -478,10 +484,10 @@ class ImbLLM(BaseOverSampler):
             self.verifier_ = self._fitted_verifier(frame, codes[:, 0]) # first, because it is quick and a classifier may refuse the table
             self._build(columns, TableTokenizer(columns, _balanced_weights(columns, codes), self.n_bins) if self._setting("llm") == "embedded" else None)
             self._finetune(codes, targets)
-        self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         self._rows = codes if self._setting("condition") == "borderline" else None
         self._known = {row.tobytes() for row in codes} if to_resample else None # there only, so that a loaded model samples as a fitted one does
         self._digests = _row_digests(codes)
+        self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         return self
 
     def _build(self, columns, tokenizer, llm=None):
@@ -516,7 +522,7 @@ class ImbLLM(BaseOverSampler):
         rng = np.random.default_rng(seed)
         counts = np.bincount(codes[:, 0], minlength=len(columns[0]))
         for t in targets[counts[targets] == 1]:
-            warnings.warn(f"Class {columns[0].values.iloc[t]!r} has a single row: its new rows can only repeat the values of that row.", UserWarning, stacklevel=4)
+            warnings.warn(f"Class {as_python(columns[0].values.iloc[t])!r} has a single row: its new rows can only repeat the values of that row.", UserWarning, stacklevel=4)
         rows = codes if rows_from in ALL_ROWS else codes[np.isin(codes[:, 0], targets)]
         rows, held = self._split(rows, rng) if self.early_stopping else (rows, None)
         source, n_inter = None, 0
@@ -570,7 +576,7 @@ class ImbLLM(BaseOverSampler):
 
     def _label_code(self, label):
         known = self.classes_.tolist()
-        if label not in known: raise ValueError(f"label must be one of the classes that the model was fine-tuned on, {known}; got {label!r}.")
+        if label not in known: raise ValueError(f"label must be one of the classes that the model was fine-tuned on, {known}; got {as_python(label)!r}.")
         return int(_codes(self._codec.columns[0], np.array([label], dtype=self.classes_.dtype))[0])
 
     def _conditions(self, given):
@@ -692,10 +698,10 @@ class ImbLLM(BaseOverSampler):
     def sample_stream(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
+        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
-    ): # Iterator over frames
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
+    ) -> Iterator[pd.DataFrame]: # Frames
         """Sample `n` rows in frames of about a thousand, in memory that does not grow with `n`; arguments and errors as for `sample`."""
         self._check_fitted()
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}.")
@@ -704,16 +710,19 @@ class ImbLLM(BaseOverSampler):
         return self._stream(n, code, conditions, seed, n_jobs)
 
     def _check_fitted(self):
-        if not hasattr(self, "model_"): raise ValueError(f"This {type(self).__name__} is not fitted yet; call fit or fit_resample first.")
+        if not self.__sklearn_is_fitted__(): raise ValueError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
+        self._validate_params() # they may have been changed since
+
+    def __sklearn_is_fitted__(self): return hasattr(self, "_frequency")
 
     def _drawn_seed(self, random_state): return int((self._random if random_state is None else check_random_state(random_state)).randint(2**31))
 
     def sample(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
+        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all cores; None: what `joblib.parallel_config` says, else one
     ): # Rows, `(n, d)`, of the kind of table that was fitted
         """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on. A model that was saved and loaded gives pandas frames where it was fitted on those of another library.
 
@@ -739,7 +748,7 @@ class ImbLLM(BaseOverSampler):
         if handle_unknown not in ("error", "ignore"): raise ValueError(f"handle_unknown must be 'error' or 'ignore'; got {handle_unknown!r}.")
         frame = as_frame(X)
         twice = frame.columns[frame.columns.duplicated()]
-        if len(twice): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
+        if len(twice): raise DuplicateColumnsError(f"X has the column {as_python(twice[0])!r} more than once.")
         absent = [name for name in self.schema_.names if name not in frame]
         if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.schema_.names}.")
         frame = frame[self.schema_.names]
@@ -771,7 +780,7 @@ class ImbLLM(BaseOverSampler):
         orders=4, # How many random orders of the features to average over, or the orders themselves: positions of the columns, `(k, d)`
         handle_unknown="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
         random_state=None, # Seed of the orders; default: the estimator's own stream
-    ): # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
+    ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, or `(n, n_classes)` in the order of `classes_`.
 
         It is the probability with which the row is written after the label alone: exact under `orders`, and averaged, as a probability, over `orders` random ones, the same for every label.
@@ -846,7 +855,7 @@ class ImbLLM(BaseOverSampler):
     def report(self,
         X, # Real rows `(n, d)` on which the sampler was fitted
         y, # Their labels `(n,)`
-        n:int=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
+        n:int|None=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
         test=None, # `(X, y)` of real rows that the sampler never saw
         **options, # Further arguments of `imbllm.report.report`
     ): # -> Report
@@ -872,7 +881,7 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
-        part, aside = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _aside(folder)
+        part, aside = unfinished(folder), _aside(folder)
         try:
             part.mkdir(parents=True)
             with quiet():
@@ -908,7 +917,7 @@ class ImbLLM(BaseOverSampler):
     def load(cls,
         folder, # Folder that `save` made, or the hub id of one that `push_to_hub` made
         device:str="auto", # Where to put the model
-    ): # -> ImbLLM
+    ) -> "ImbLLM": # The sampler that was saved
         """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before saving.
 
         A name that is no folder is looked up on the Hugging Face hub. Raises `SavedModelError`, a `ValueError`, naming what is missing, changed, pickled or of another version.
@@ -1005,7 +1014,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     def fit(self,
         X, # Table `(n, d)`: DataFrame, array, list of rows or sparse matrix
         y, # Labels `(n,)`
-    ): # -> ImbLLMClassifier
+    ) -> "ImbLLMClassifier": # The classifier itself
         """Rebalance the table, train the classifier on it; returns `self`."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), caller_name="ImbLLMClassifier")
         name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
@@ -1013,7 +1022,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         _refuse(X, y)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
-        if len(self.classes_) == 1: raise ValueError(f"y has one class, {self.classes_[0]!r}; a classifier needs at least two.")
+        if len(self.classes_) == 1: raise ValueError(f"y has one class, {as_python(self.classes_[0])!r}; a classifier needs at least two.")
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         self.sampler_ = clone(self.sampler) if self.sampler is not None else ImbLLM(random_state=self.seed_, verbose=0)
         if not self.sampler_._knows_all(): raise ValueError(f"sampler={self.sampler!r} does not learn every class with the label first, so it has no opinion on a row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one of {', '.join(LABEL_FIRST)}.")
@@ -1029,7 +1038,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         if is_foreign(X): X = as_frame(X)
         if isinstance(X, list) and np.asarray(X).dtype.kind in "US": X = np.array(X, dtype=object)
         if not isinstance(X, pd.DataFrame): X = check_array(X, dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False)
-        elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {twice[0]!r} more than once.")
+        elif len(twice := X.columns[X.columns.duplicated()]): raise DuplicateColumnsError(f"X has the column {as_python(twice[0])!r} more than once.")
         elif not len(X): raise EmptyTableError("X has 0 rows.")
         validate_data(self, X=X, reset=reset, skip_check_array=True)
         if reset: self._of_frame = isinstance(X, pd.DataFrame)

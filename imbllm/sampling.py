@@ -649,8 +649,9 @@ def choose(
     strength:float, # Of the preference; 0 keeps any
     rng:np.random.Generator, # Source of randomness
 ) -> np.ndarray: # Positions of those that are kept, `(n,)`, ascending
-    """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left. Source: the Gumbel top-n trick (Kool et al., 2019)."""
-    return np.sort(np.argsort(-(strength * score + rng.gumbel(size=len(score))), kind="stable")[:n])
+    """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left; those with a score of minus infinity come last, whatever the strength. Source: the Gumbel top-n trick (Kool et al., 2019)."""
+    last = np.isneginf(score)
+    return np.sort(np.argsort(-(np.where(last, -np.inf, strength * np.where(last, 0, score)) + rng.gumbel(size=len(score))), kind="stable")[:n])
 
 # %% ../nbs/06_sampling.ipynb #375f26b2
 @torch.no_grad()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PLAIN', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError', 'AllMissingError',
-           'NonFiniteError', 'UnknownValueError', 'ConditionError', 'column_kind', 'number_text', 'Column',
+           'NonFiniteError', 'UnknownValueError', 'ConditionError', 'column_kind', 'number_text', 'Column', 'as_python',
            'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers', 'as_cells', 'as_numbers',
            'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'Schema', 'frame_of', 'infer_schema',
            'column_to_json', 'column_from_json']
@@ -159,6 +159,12 @@ class Column:
         return f"{self.name}: {self.kind} ({self.values.dtype}), {span}{self.n_present} distinct{gaps}"
 
 # %% ../nbs/00_schema.ipynb #055619a0
+def as_python(
+    v, # Anything
+): # The same, without NumPy's wrapping
+    "A scalar of NumPy as the one of Python, anything else as it is: errors tell the name 3 as `3`, not as `np.int64(3)`, and JSON keeps it."
+    return v.item() if isinstance(v, np.generic) else v
+
 def _distinct(s, kind):
     "Distinct present values of `s`, sorted where they can be."
     if kind != "categorical": return s.iloc[np.unique(_keys(s), return_index=True)[1]]
@@ -175,7 +181,7 @@ def infer_column(
 
     Raises `AllMissingError`, `NonFiniteError`, `MixedTypesError` or `TableError`, each naming the column.
     """
-    missing = s.isna().to_numpy()
+    s, missing = s.rename(as_python(s.name)), s.isna().to_numpy()
     if missing.all(): raise AllMissingError(f"Column {s.name!r} has no value; drop it before oversampling.")
     if isinstance(s.dtype, pd.SparseDtype): s = s.sparse.to_dense()
     kind, present = column_kind(s, categorical), s[~missing]
