@@ -51,12 +51,16 @@ def candidates(name, seed, out):
             categorical=np.array([j for j, c in enumerate(schema.columns) if not c.ordered], dtype=int))
     return dict(np.load(path))
 
-def spread(R, categorical, n, start):
-    "Greedy k-center: start somewhere, then always take the row that is farthest from all that were taken; positions `(n,)`."
+def points(R, categorical):
+    "Rows as points: each number scaled to its range, each category in a direction of its own; two that differ are 1 apart, as are the ends of a range."
     ordered = np.delete(np.nan_to_num(R), categorical, 1)
     scale = np.ptp(ordered, axis=0)
     P = (ordered / np.where(scale > 0, scale, 1)).astype("float32")
-    if len(categorical): P = np.c_[P, OneHotEncoder(sparse_output=False, dtype="float32").fit_transform(R[:, categorical]) / np.float32(np.sqrt(2))]
+    return np.c_[P, OneHotEncoder(sparse_output=False, dtype="float32").fit_transform(R[:, categorical]) / np.float32(np.sqrt(2))] if len(categorical) else P
+
+def spread(R, categorical, n, start):
+    "Greedy k-center: start somewhere, then always take the row that is farthest from all that were taken; positions `(n,)`."
+    P = points(R, categorical)
     taken, far = [start], np.full(len(P), np.inf, dtype="float32")
     while len(taken) < n:
         far = np.minimum(far, ((P - P[taken[-1]])**2).sum(1))
