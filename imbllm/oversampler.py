@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'halving',
-           'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
+           'BAYES_ORDERS', 'LONG_ROW', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel',
+           'halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
            'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
@@ -65,6 +65,7 @@ VERIFY = "none", "label", "bayes", "classifier"
 LABEL_FIRST = "fix_y", "permute_xy", "identity", "fix_y+label_last"                  # a model that saw these can be prompted with the label
 LABEL_BEHIND = "permute_xy", "label_last", "label_last+original", "fix_y+label_last" # and one that saw these can be asked for it
 BAYES_ORDERS = 4  # orders over which verification by Bayes' rule averages
+LONG_ROW = 1000   # tokens of a row beyond which there is a warning
 CRITIC_ORDERS = 2 # and those over which the critic does
 
 def _refuse(X, y):
@@ -483,6 +484,8 @@ class ImbLLM(BaseOverSampler):
         with _threads(self._n_threads()):
             self.verifier_ = self._fitted_verifier(frame, codes[:, 0]) # first, because it is quick and a classifier may refuse the table
             self._build(columns, TableTokenizer(columns, _balanced_weights(columns, codes), self.n_bins) if self._setting("llm") == "embedded" else None)
+            longest = int(self._codec.longest().sum())
+            if longest > LONG_ROW: warnings.warn(f"A row of this table takes up to {longest} tokens, and time grows faster than its length. Leave out columns that tell little, such as names and identifiers, or train for fewer epochs.", UserWarning, stacklevel=4)
             self._finetune(codes, targets)
         self._rows = codes if self._setting("condition") == "borderline" else None
         self._known = {row.tobytes() for row in codes} if to_resample else None # there only, so that a loaded model samples as a fitted one does
