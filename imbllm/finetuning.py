@@ -11,7 +11,6 @@ __all__ = ['WINDOW', 'CHECKPOINT', 'ABANDONED', 'MANY_TOKENS', 'evened', 'Corpus
 import glob, json, logging, math, numbers, os, shutil, time, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 import numpy as np
@@ -56,21 +55,22 @@ class Corpus:
         self.n = len(codes) + (n_inter if self.interpolation else 0)
         self.batch_size = min(batch_size, self.n)
         self.per_epoch = math.ceil(self.n / self.batch_size)
-        self._window = lru_cache(maxsize=1)(self._draw_window)
-        self._shuffle = lru_cache(maxsize=1)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(self.n))
+        self._shuffle, self._window = (None, None), (None, None) # the last ones, each behind what it is of
 
     def batch(self,
         t:int, # Number of the step, from 0
     ) -> tuple: # Ids, `(rows, longest)`, and lengths, `(rows,)`
         """Ids `(rows, longest)` of step `t`, padded with the end token, and the rows' lengths."""
         epoch, at = divmod(t, self.per_epoch)
-        batches = self._window(epoch, at // WINDOW)
-        return batches[at % WINDOW]
+        window = epoch, at // WINDOW
+        if self._window[0] != window: self._window = window, self._draw_window(*window)
+        return self._window[1][at % WINDOW]
 
     def _draw_window(self, epoch, window):
         "The batches of one window, of rows of like length each."
         rng, size = np.random.default_rng([self.seed, epoch, window]), self.batch_size
-        chosen = self._shuffle(epoch)[window * WINDOW * size:(window + 1) * WINDOW * size]
+        if self._shuffle[0] != epoch: self._shuffle = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n)
+        chosen = self._shuffle[1][window * WINDOW * size:(window + 1) * WINDOW * size]
         ids, length = self._token_rows(chosen, rng)
         by_length = np.argsort(length, kind="stable")
         parts = [by_length[i:i + size] for i in range(0, len(chosen), size)]

@@ -437,8 +437,8 @@ def check_context(
     total = int(field.sum()) + 1
     if limit is not None and total > limit:
         col = codec.columns[int(field.argmax())]
-        raise ValueError(f"A row takes up to {total} tokens, but the model reads {limit}. Column {col.name!r} alone takes up to {field.max()}; "
-                         "shorten its values, drop it, or choose a model with a longer context.")
+        raise ValueError(f"A row of this table takes up to {total} tokens, but the model's context holds {limit}. Each of the {len(field) - 1} columns takes {field[1:].mean():.1f} on average, {col.name!r} up to {field.max()}; "
+                         "leave out columns that tell little, shorten values, or choose a model with a longer context.")
     return total
 
 def context_limit(model):

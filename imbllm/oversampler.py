@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'LONG_ROW', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel',
-           'halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
-           'opinion_pool', 'ImbLLMClassifier']
+           'BAYES_ORDERS', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError',
+           'in_parallel', 'Halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM',
+           'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
 import hashlib, json, logging, math, numbers, os, shutil, tempfile, warnings
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 import joblib
@@ -23,6 +22,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from safetensors import SafetensorError
 from scipy import sparse
 from scipy.special import softmax
@@ -65,7 +65,7 @@ VERIFY = "none", "label", "bayes", "classifier"
 LABEL_FIRST = "fix_y", "permute_xy", "identity", "fix_y+label_last"                  # a model that saw these can be prompted with the label
 LABEL_BEHIND = "permute_xy", "label_last", "label_last+original", "fix_y+label_last" # and one that saw these can be asked for it
 BAYES_ORDERS = 4  # orders over which verification by Bayes' rule averages
-LONG_ROW = 1000   # tokens of a row beyond which there is a warning
+LONG_ROW, EMBEDDED_CONTEXT = 1000, 4000 # tokens of a row beyond which there is a warning, and beyond which the embedded model does not go
 CRITIC_ORDERS = 2 # and those over which the critic does
 
 def _refuse(X, y):
@@ -138,26 +138,28 @@ def in_parallel(
                 done += 1
                 yield result
             return
-        except BrokenProcessPool as e:
+        except TerminatedWorkerError as e:
             if not left: raise WorkerError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
             warnings.warn(f"A process died; {done} of {len(tasks)} parts are done and kept, the others are given to new processes.", RuntimeWarning, stacklevel=2)
 
-def halving(
-    draw, # Function of a key (a tuple), of the candidates before it and of its size, as `ImbLLM` has it
-): # Function for `accepted_rows`
-    "Draw in two halves what does not fit in the memory of a GPU, and whatever comes after in parts of that size, with a warning."
-    most = [math.inf]
-    def drawn(key, first, size):
-        if size <= most[0]:
-            try: return draw(key, first, size)
+class Halving:
+    "Draws for `accepted_rows`: in two halves what does not fit in the memory of a GPU, and whatever comes after in parts of that size, with a warning."
+    def __init__(self,
+        draw, # Function of a key (a tuple), of the candidates before it and of its size, as `ImbLLM` has it
+    ): self.draw, self.most = draw, math.inf
+
+    def __call__(self, i, first, size): return self._drawn((i,) if i else (), first, size)
+
+    def _drawn(self, key, first, size):
+        if size <= self.most:
+            try: return self.draw(key, first, size)
             except torch.OutOfMemoryError:
                 if size == 1: raise
-                most[0] = size // 2
+                self.most = size // 2
                 torch.cuda.empty_cache()
-                warnings.warn(f"The GPU's memory does not hold {size} rows at once; going on with {most[0]}.", RuntimeWarning, stacklevel=2)
-        halves = [drawn((*(key or (0,)), half), first + half * (size // 2), m) for half, m in enumerate([size // 2, size - size // 2])]
+                warnings.warn(f"The GPU's memory does not hold {size} rows at once; going on with {self.most}.", RuntimeWarning, stacklevel=2)
+        halves = [self._drawn((*(key or (0,)), half), first + half * (size // 2), m) for half, m in enumerate([size // 2, size - size // 2])]
         return np.concatenate([h[0] for h in halves]), halves[0][1] + halves[1][1], np.concatenate([h[2] for h in halves])
-    return lambda i, first, size: drawn((i,) if i else (), first, size)
 
 def _row_digests(codes):
     "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
@@ -498,7 +500,7 @@ class ImbLLM(BaseOverSampler):
         self._trimmed, device = None, resolve_device(self.device)
         if tokenizer is not None:
             codec = Codec(columns, tokenizer)
-            self.model_ = embedded_model(len(tokenizer.tokens), check_context(codec, None), self._seed)
+            self.model_ = embedded_model(len(tokenizer.tokens), check_context(codec, EMBEDDED_CONTEXT), self._seed)
             if self._even(): smooth_numbers(self.model_, codec, self._seed)
         else:
             dtype = torch.bfloat16 if self.lora is not None and self._bf16(device) else torch.float32
@@ -683,7 +685,7 @@ class ImbLLM(BaseOverSampler):
 
         def part(k, n):
             "The `n` rows of the `k`-th part of the request, and what was drawn for them. No other part has a say in it, so that parts may be drawn anywhere."
-            counts, drawn = Counter(), halving(lambda key, first, m: draw((k, *key), k * size * per_row + first, m))
+            counts, drawn = Counter(), Halving(lambda key, first, m: draw((k, *key), k * size * per_row + first, m))
             with self._computing(threads): batches = list(accepted_rows(drawn, n, counts, size, self.budget, per_row))
             frames = [rows_to_frame(columns, *batch).iloc[:, 1:] for batch in batches]
             for frame, (codes, _) in zip(frames, batches):
