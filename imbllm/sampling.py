@@ -19,6 +19,7 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chi2
 from transformers import GenerationConfig
 from .models import logits_at, row_feeder
 from .permutation import permute
@@ -553,11 +554,11 @@ def accepted_rows(
 ): # Batches `(codes, words)`
     """Draw candidate rows until `n` are accepted; yields batches `(codes, words)`, `n` rows in all.
 
-    Raises `BudgetError` when more than `budget` x `per_row` candidates are drawn per accepted row.
+    Raises `BudgetError` when more than `budget` x `per_row` candidates are drawn per accepted row, and more than could be chance.
     """
     i = have = drawn = 0
     while have < n:
-        if drawn > budget * per_row * (have + 3):
+        if drawn > budget * per_row * chi2.ppf(.999, 2 * have + 2) / 2:
             why = ", ".join(f"{k} {v}" for k, v in counts.items() if k not in ("drawn", "accepted"))
             advice = f"Raise budget={budget:g}, train longer, or verify less strictly." if 2 * counts["copy"] < counts["drawn"] else "Most of what the model writes is in the table already: ask for fewer, or pass drop_copies=False."
             raise BudgetError(f"Of {drawn} candidate rows {have} were accepted where {n} were asked for (rejected: {why}). {advice}", counts)
