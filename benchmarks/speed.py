@@ -287,7 +287,7 @@ def main():
         def middle(side, key): return float(np.median([m[key] for m in side]))
         def row(what, key): return dict(what=what, ours=middle(ours, key), peer=middle(peer, key), ratio=float(np.median([a[key] / b[key] for a, b in zip(ours, peer)])) if middle(peer, key) else None)
         rows = [row("training, full rows per second", "train_rows"), row("training, tokens per second", "train_tokens"), row("sampling, candidates per second", "sample_rows"), row("share of valid rows", "valid"), row("sampling, valid rows per second", "valid_rows"),
-                row("GiB in training", "memory"), row("seconds of 200 updates of 8 rows, with loading", "brief_seconds")]
+                row("GiB in training", "memory"), row(f"seconds of {(QUICK if args.quick else BRIEF)['steps']} updates of 8 rows, with loading", "brief_seconds")]
         if not args.quick:
             write(rows, args)
             make_model(without, 0.)
