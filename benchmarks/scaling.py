@@ -58,6 +58,7 @@ def main():
             run = subprocess.run([sys.executable, __file__, "--one", json.dumps([axis, size])], capture_output=True, text=True)
             row = json.loads(run.stdout.splitlines()[-1]) if not run.returncode else dict(axis=axis, size=size, error=run.stderr.splitlines()[-1])
             print(row, flush=True)
+            if axis == "table" and "error" in row: continue # the table is not at hand, so that its size cannot be told
             old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["axis", "size"])
             new = pd.concat([old[(old["axis"] != row["axis"]) | (old["size"] != row["size"]) & (axis != "table")], pd.DataFrame([row | stamp])])
             new.sort_values(["axis", "size"]).to_csv(RESULTS, index=False, float_format="%.4g")
