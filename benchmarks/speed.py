@@ -255,9 +255,10 @@ def tried(folder, device):
 
 def cpu():
     "The processor's name and how it multiplies matrices in bfloat16."
-    name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name, family = (re.search(rf"^{key}\s*: (.*)", info, re.M) for key in ["model name", "cpu family"]) # a name may say no more than the maker
     able = [k for k, v in torch.cpu.get_capabilities().items() if v and k in ("amx_bf16", "avx512_bf16")]
-    return f"{name[1] if name else platform.machine()}, {os.cpu_count()} cores, bfloat16 by {able[0].replace('_bf16', '').upper() if able else 'float32'}"
+    return f"{name[1] if name else platform.machine()}{f' (family {family[1]})' if family else ''}, {os.cpu_count()} cores, bfloat16 by {able[0].replace('_bf16', '').upper() if able else 'float32'}"
 
 def write(rows, args):
     "Put rows into the results, in place of those that measured the same on such a machine."

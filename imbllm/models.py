@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'PLAIN_HEADS', 'ATTENTION', 'SHORT', 'embedded_model', 'smooth_numbers', 'random_model',
            'find_gpt2_vocabulary', 'save_random_llm', 'logits_at', 'logits_among', 'usual_attention', 'Padded',
-           'Packed', 'row_feeder', 'Dropout', 'quicker', 'multiplies_bf16', 'quiet', 'load_llm', 'Trimmed',
-           'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora', 'check_context', 'context_limit', 'resolve_device']
+           'Packed', 'row_feeder', 'Activation', 'Dropout', 'quicker', 'multiplies_bf16', 'quiet', 'load_llm',
+           'Trimmed', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora', 'check_context', 'context_limit',
+           'resolve_device']
 
 # %% ../nbs/04_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, warnings
@@ -235,9 +236,13 @@ def row_feeder(
 SHORT = 256 # tokens up to which attention is written out
 
 def _dropped(x, p):
-    bits = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, (1,))))).bytes(2 * x.numel())
-    kept = torch.from_numpy(np.frombuffer(bits, dtype="uint16") >= round(p * 2**16)).view(x.shape)
-    return torch.where(kept, x / (1 - p), 0)
+    bits = np.random.SFC64(int(torch.randint(2**62, (1,)))).random_raw(-(-x.numel() // 4)).view("uint16")[:x.numel()]
+    kept = torch.from_numpy((bits >= round(p * 2**16)).view("uint8")).view(x.shape)
+    return (x / (1 - p)).mul_(kept.to(x.dtype)) # by numbers, not by booleans, with which torch is slow
+
+class Activation(nn.Module):
+    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, which rounding makes the same."
+    def forward(self, x): return nn.functional.gelu(x, approximate="none" if x.dtype == torch.bfloat16 and x.device.type == "cpu" else "tanh")
 
 class Dropout(nn.Dropout):
     "Dropout with cheaper masks on a CPU; the global random state of torch decides on them as ever."
@@ -246,15 +251,16 @@ class Dropout(nn.Dropout):
 def _short_attention(module, query, key, value, attention_mask, scaling=None, dropout=0., **kwargs):
     "Causal attention with masks `(b, 1, t, t)` of what may be seen, or None; `(b, t, heads, size)`."
     seen = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril() if attention_mask is None else attention_mask
-    score = query @ key.transpose(2, 3) * (query.shape[-1] ** -.5 if scaling is None else scaling)
-    weight = score.masked_fill(~seen, torch.finfo(score.dtype).min).softmax(-1).to(value.dtype)
+    hidden = torch.zeros(seen.shape, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
+    score = query * (query.shape[-1] ** -.5 if scaling is None else scaling) @ key.transpose(2, 3)
+    with torch.autocast("cpu", enabled=False): weight = score.add_(hidden).softmax(-1) # sums in float32 inside
     return ((_dropped(weight, dropout) if dropout else weight) @ value).transpose(1, 2), None
 
 def quicker(model):
     "Replace a model's parts by ones that compute the same in less time, in place; returns the model."
     for part in list(model.modules()):
         for name, child in part.named_children():
-            if type(child) is NewGELUActivation: setattr(part, name, nn.GELU("tanh"))
+            if type(child) is NewGELUActivation: setattr(part, name, Activation())
             if type(child) is nn.Dropout: setattr(part, name, Dropout(child.p).train(child.training))
     return usual_attention(model)
 
