@@ -1,7 +1,7 @@
 """Table III, the other language-model methods and their verifications: writes results/methods.csv.
 
     IMBLLM_DATA=folder python benchmarks/methods.py [--tables german car insurance] [--seeds 0 1 2] [--studies "table III" method verification]
-    IMBLLM_DATA=folder python benchmarks/methods.py --tables fuel gem_price housing bank credit_card adult sick --seeds 0 --studies "table III"
+    IMBLLM_DATA=folder python benchmarks/methods.py --tables fuel gem_price housing bank credit_card adult sick --studies "table III"
 
 Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
 label, verified in four ways). `rejected` is the share of candidate rows that verification, or the choice among candidates, threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
