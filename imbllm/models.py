@@ -241,7 +241,7 @@ def _dropped(x, p):
     return (x / (1 - p)).mul_(kept.to(x.dtype)) # by numbers, not by booleans, with which torch is slow
 
 class Activation(nn.Module):
-    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, which rounding makes the same."
+    "GPT-2's activation; in bfloat16 on a CPU the exact GELU that it approximates, whose difference adds next to nothing to the error of rounding."
     def forward(self, x): return nn.functional.gelu(x, approximate="none" if x.dtype == torch.bfloat16 and x.device.type == "cpu" else "tanh")
 
 class Dropout(nn.Dropout):
@@ -251,9 +251,9 @@ class Dropout(nn.Dropout):
 def _short_attention(module, query, key, value, attention_mask, scaling=None, dropout=0., **kwargs):
     "Causal attention with masks `(b, 1, t, t)` of what may be seen, or None; `(b, t, heads, size)`."
     seen = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril() if attention_mask is None else attention_mask
-    hidden = torch.zeros(seen.shape, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
+    unseen = torch.zeros(seen.shape, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
     score = query * (query.shape[-1] ** -.5 if scaling is None else scaling) @ key.transpose(2, 3)
-    with torch.autocast("cpu", enabled=False): weight = score.add_(hidden).softmax(-1) # sums in float32 inside
+    with torch.autocast("cpu", enabled=False): weight = score.add_(unseen).softmax(-1) # sums in float32 inside
     return ((_dropped(weight, dropout) if dropout else weight) @ value).transpose(1, 2), None
 
 def quicker(model):
