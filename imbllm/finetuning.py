@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from .interpolation import Interpolation
-from .models import logits_among, logits_at
+from .models import key_dropout, logits_among, logits_at
 from .permutation import leave_out, permute
 from .serialization import Codec
 
@@ -287,7 +287,7 @@ def finetune(
     With `held_out`, training stops after `patience` measurements without improvement and the best weights are restored. With `checkpoint_dir`, an interruption loses
     at most `checkpoint_every` steps; calling again goes on from there, to the same result. Started by `accelerate launch`,
     each process trains on its own batches. Neither `gradient_accumulation_steps` nor `gradient_checkpointing` changes the result beyond rounding, as long as there is no dropout.
-    The global random state of torch is left as it was. Raises `ValueError` if there is nothing to train, or if the loss becomes NaN or infinite. Source: the fine-tuning of the paper.
+    The global random state of torch is neither used nor changed. Raises `ValueError` if there is nothing to train, or if the loss becomes NaN or infinite. Source: the fine-tuning of the paper.
     """
     if not isinstance(gradient_accumulation_steps, numbers.Integral) or gradient_accumulation_steps < 1: raise ValueError(f"gradient_accumulation_steps must be a whole number from 1 on; got {gradient_accumulation_steps!r}.")
     device, run = next(model.parameters()).device, _Run(model, lr, weight_decay, fingerprint)
@@ -305,10 +305,11 @@ def finetune(
     forced = None if names is None else torch.tensor(names, device=device)
     peers = Peers(corpus.codec, device) if names is not None and len(corpus.codec.tokenizer.tokens) > MANY_TOKENS else None
     save, n_parts = bool(checkpoint_dir) and rank == 0, gradient_accumulation_steps
-    def gradients(parts):
-        "Compute the gradients of a batch; returns its loss."
+    def gradients(parts, *key):
+        "Compute the gradients of a batch; returns its loss. The key decides what is dropped."
         loss = 0.
         for i, part in enumerate(parts, 1):
+            key_dropout(model, *key, i)
             with nullcontext() if world == 1 or i == len(parts) else forward.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16): part_loss = row_loss(forward, *part, peers=peers)
                 backward(part_loss)
@@ -317,14 +318,13 @@ def finetune(
     size = corpus.batch_size * world
     bar = tqdm(total=steps * size, initial=len(h.loss) * size, desc="fine-tuning", disable=not verbose or rank > 0, delay=1, unit="row", unit_scale=True)
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _recomputing(model, gradient_checkpointing), bar:
+    with _recomputing(model, gradient_checkpointing), bar:
         for t in range(len(h.loss), 0 if h.stopped else steps):
             for group in run.optimizer.param_groups: group["lr"] = lr * cosine_schedule(t, steps)
             batch, loss = _on(corpus.batch(t * world + rank), device), None
             while loss is None:
-                torch.manual_seed(hash((seed, t, rank)) % 2**63)
                 parts = _parts(batch, n_parts, forced, mean)
-                try: loss = gradients(parts)
+                try: loss = gradients(parts, seed, t, rank)
                 except torch.OutOfMemoryError:
                     if world > 1 or len(parts) < n_parts or n_parts >= len(batch[1]): raise
                     n_parts *= 2

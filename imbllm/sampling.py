@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from scipy.stats import chi2
 from transformers import GenerationConfig
-from .models import logits_at, row_feeder
+from .models import Seeded, logits_at, row_feeder
 from .permutation import permute
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, decode_column, encode_nearest, frame_of, number_text, parse_numbers
 from .serialization import Codec, joined, ragged_rows
@@ -516,7 +516,7 @@ def write_rows(
 ) -> tuple: # Codes, `(b, 1 + d)`, spelled numbers per row, `{j: text}`, and reasons of rejection, `(b,)`
     """Let the model write on freely after prompts that hold the first `given` fields; returns codes and spelled numbers as `decode_rows` does, and per row why it is none, or "".
 
-    The global random state of torch is left as it was. Source: the sampling of the paper (Eq. 2).
+    The global random state of torch is neither used nor changed. Source: the sampling of the paper (Eq. 2).
     """
     codec, device = grammar.codec, next(model.parameters()).device
     ids, length = codec.rows(codes, order[:, :given], spelled, end=False)
@@ -529,8 +529,7 @@ def write_rows(
     inner_end = any(codec.end in f for forms in codec.forms for f in forms)
     config = GenerationConfig(do_sample=True, temperature=temperature, top_k=0, top_p=1., max_length=int(codec.longest().sum()) + 1, eos_token_id=None if inner_end else codec.end,
                               pad_token_id=codec.end, bos_token_id=codec.end)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    with Seeded(int(torch.randint(2**62, (1,), generator=generator))):
         kept, model.generation_config = model.generation_config, config
         try: out = model.generate(torch.as_tensor(left, device=device), attention_mask=mask).cpu().numpy()
         finally: model.generation_config = kept
