@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from .interpolation import Interpolation
-from .models import key_dropout, logits_among, logits_at
+from .models import key_dropout, logits_among, logits_at, padding_mask
 from .permutation import leave_out, permute
 from .serialization import Codec
 
@@ -167,7 +167,7 @@ def row_loss(
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
     """Mean negative log-likelihood of the tokens after the first, in nats. Padding on the right and `forced` tokens count for nothing. Source: the maximum-likelihood fine-tuning of the paper."""
     real, target = _learnt(ids, length, forced)
-    where, wanted, inputs = target.roll(-1, 1), ids[target], dict(input_ids=ids, attention_mask=None if bool(real.all()) else real.long(), use_cache=False)
+    where, wanted, inputs = target.roll(-1, 1), ids[target], dict(input_ids=ids, attention_mask=padding_mask(real), use_cache=False)
     if peers is not None: return peers.negative_log_likelihood(model, where, wanted, inputs) / max(len(wanted) if total is None else total, 1)
     logits = logits_at(model, where, **inputs)
     if total is None: return cross_entropy(logits.float(), wanted)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError',
-           'in_parallel', 'Halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM',
-           'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
+           'BAYES_ORDERS', 'FULL_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES',
+           'WorkerError', 'in_parallel', 'Halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM',
+           'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
 import hashlib, json, logging, math, numbers, os, shutil, tempfile, warnings
@@ -65,6 +65,7 @@ VERIFY = "none", "label", "bayes", "classifier"
 LABEL_FIRST = "fix_y", "permute_xy", "identity", "fix_y+label_last"                  # a model that saw these can be prompted with the label
 LABEL_BEHIND = "permute_xy", "label_last", "label_last+original", "fix_y+label_last" # and one that saw these can be asked for it
 BAYES_ORDERS = 4  # orders over which verification by Bayes' rule averages
+FULL_ROW = 128 # tokens of a row beyond which the embedded model learns fewer rows in an update, and the critic looks at one order
 LONG_ROW, EMBEDDED_CONTEXT = 1000, 4000 # tokens of a row beyond which there is a warning, and beyond which the embedded model does not go
 CRITIC_ORDERS = 2 # and those over which the critic does
 
@@ -541,7 +542,7 @@ class ImbLLM(BaseOverSampler):
                 each = math.floor(size * ratio / (1 + ratio))
                 rows = evened(rows, {c: size - (each if c in paired else 0) for c in np.unique(rows[:, 0])}, rng)
             n_inter = each * len(source.groups)
-        corpus = Corpus(codec, rows, source, n_inter, permutation, self._setting("batch_size"), seed)
+        corpus = Corpus(codec, rows, source, n_inter, permutation, self._rows_per_update(), seed)
         epochs, adapters = self._setting("epochs"), None if self.lora is None else add_lora(self.model_, self.lora, seed)
         self.history_ = finetune(self.model_, corpus, self._setting("updates") if epochs is None else epochs * corpus.per_epoch, self._setting("learning_rate"),
             held_out=None if held is None else Corpus(codec, held, permutation=permutation, batch_size=256, seed=seed),
@@ -549,6 +550,12 @@ class ImbLLM(BaseOverSampler):
             gradient_accumulation_steps=self.gradient_accumulation_steps, gradient_checkpointing=self.gradient_checkpointing,
             bf16=self._bf16(self.model_.device), seed=seed, verbose=bool(self.verbose))
         if adapters is not None: self.model_ = merge_lora(adapters).eval()
+
+    def _rows_per_update(self):
+        "Rows in an update: those asked for, or fewer where rows are so long that an update would take much longer."
+        rows, excess = self._setting("batch_size"), self._codec.longest().sum() / FULL_ROW
+        if self.batch_size is not None or self._setting("llm") != "embedded" or excess <= 1: return rows
+        return max(4, round(rows / excess**1.5)) # time grows faster than length, and no faster than its square
 
     def _split(self, rows, rng):
         "Rows to train on and rows to hold out, at least one of each class to train on."
@@ -677,7 +684,8 @@ class ImbLLM(BaseOverSampler):
     def _critic(self, codes, words, label, rng):
         "Log-odds of the label for rows, every other class in equal parts."
         others = [c for c in self._frequency if c != label]
-        return label_logit(self.model_, self._grammar, codes, label, {c: 1 / len(others) for c in others}, self._orders(len(codes), CRITIC_ORDERS, rng), spelled_texts(words))
+        orders = CRITIC_ORDERS if self._codec.longest().sum() <= FULL_ROW else 1
+        return label_logit(self.model_, self._grammar, codes, label, {c: 1 / len(others) for c in others}, self._orders(len(codes), orders, rng), spelled_texts(words))
 
     def _stream(self, n, label, conditions, seed, n_jobs=None, bar=""):
         (draw, per_row), columns, threads = self._candidates(label, conditions, seed), self._codec.columns, self._n_threads()

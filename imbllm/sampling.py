@@ -21,7 +21,8 @@ import pandas as pd
 import torch
 from scipy.stats import chi2
 from transformers import GenerationConfig
-from .models import Seeded, logits_at, row_feeder
+from .finetuning import MANY_TOKENS
+from .models import Seeded, logits_among, logits_at, padding_mask, row_feeder
 from .permutation import permute
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, decode_column, encode_nearest, frame_of, number_text, parse_numbers
 from .serialization import Codec, joined, ragged_rows
@@ -350,6 +351,18 @@ def _word_choices(grammar, order, spelled):
         at = np.where(order == j, number[:, None], at)
     return paths, at
 
+def _state_scores(model, grammar, where, state, branch, temperature, inputs):
+    "Log-probability of the chosen branches at the places `where`, `(k,)`, from the logits of each state's own tokens."
+    order = state.argsort(stable=True)
+    states, sizes = state[order].unique_consecutive(return_counts=True)
+    places = order.split(sizes.tolist())
+    tokens = [grammar.token[f:f + n] for f, n in zip(grammar.first[states].tolist(), grammar.count[states].tolist())]
+    out = torch.empty(len(state), device=state.device)
+    for s, at, logits in zip(states.tolist(), places, logits_among(model, where, list(places), tokens, **inputs)):
+        score = torch.log_softmax(logits.float() / temperature, 1)
+        out[at] = score.gather(1, (branch[at] - grammar.first[s])[:, None])[:, 0]
+    return out
+
 @torch.no_grad()
 def field_log_probs(
     model, # A causal language model in evaluation mode
@@ -380,6 +393,7 @@ def field_log_probs(
     prefix = np.array([len(p) for p in codec.prefix])[np.maximum(order, 0)]
     value_at = np.cumsum(length, axis=1) - length + prefix - len(codec.sep) * (np.arange(order.shape[1]) == 0)
     last = (np.arange(order.shape[1]) == order.shape[1] - 1) & (order >= 0).all(1, keepdims=True)
+    by_state = len(getattr(codec.tokenizer, "tokens", ())) > MANY_TOKENS # then most logits would be computed in vain
     for rows in np.array_split(np.arange(len(codes)), max(1, math.ceil(len(codes) / batch_size))):
         ids, total = ragged_rows(flat, start[rows], length[rows], codec.end)
         k = count[rows].ravel()
@@ -389,10 +403,15 @@ def field_log_probs(
         where = np.zeros(ids.shape, dtype=bool)
         where[field // order.shape[1], value_at[rows].ravel()[field] + choice[:, 0] - 1] = True
         real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device)
-        logits = logits_at(model, torch.as_tensor(where, device=device), input_ids=torch.as_tensor(ids, device=device), attention_mask=None if bool(real.all()) else real.long(), use_cache=False).float()
-        state, branch, stop = (torch.as_tensor(v, device=device) for v in (choice[:, 1], choice[:, 2], np.where(last[rows].ravel()[field], codec.end, grammar.separator)))
-        score = torch.log_softmax(_branch_scores(grammar, logits, state, stop, temperature), 1)
-        score = score.gather(1, (branch - grammar.first[state])[:, None])[:, 0].double().cpu().numpy()
+        inputs = dict(input_ids=torch.as_tensor(ids, device=device), attention_mask=padding_mask(real), use_cache=False)
+        where, ends = torch.as_tensor(where, device=device), np.where(last[rows].ravel()[field], codec.end, grammar.separator)
+        state, branch, stop = (torch.as_tensor(v, device=device) for v in (choice[:, 1], choice[:, 2], ends))
+        if by_state: score = _state_scores(model, grammar, where, state, branch, temperature, inputs)
+        else:
+            logits = logits_at(model, where, **inputs).float()
+            score = torch.log_softmax(_branch_scores(grammar, logits, state, stop, temperature), 1)
+            score = score.gather(1, (branch - grammar.first[state])[:, None])[:, 0]
+        score = score.double().cpu().numpy()
         np.add.at(out, (rows[field // order.shape[1]], field % order.shape[1]), score)
     return out
 
