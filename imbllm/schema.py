@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_PLAIN', 'KEY_NAMES', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError',
-           'AllMissingError', 'NonFiniteError', 'UnknownValueError', 'ConditionError', 'column_kind', 'number_text',
-           'Column', 'as_python', 'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers',
+           'AllMissingError', 'NonFiniteError', 'UnknownValueError', 'ConditionError', 'as_python', 'column_kind',
+           'number_text', 'Column', 'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers',
            'as_cells', 'as_numbers', 'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'Schema', 'frame_of',
            'infer_schema', 'identifiers', 'fresh_keys', 'column_to_json', 'column_from_json']
 
 # %% ../nbs/00_schema.ipynb #b5559846
-import itertools, math, re, uuid
+import base64, itertools, json, math, re, uuid
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -28,18 +29,88 @@ class NonFiniteError(TableError): "A numeric column holds an infinite value."
 class UnknownValueError(TableError): "A value that the column never had where only observed values can be used."
 class ConditionError(TableError): "A condition on a column that no row can meet."
 
-# %% ../nbs/00_schema.ipynb #1c56cb39
-_NUMBER = (int, float, np.integer, np.floating)
+# %% ../nbs/00_schema.ipynb #6383773a
+_SORTS = dict(number=(int, float, Decimal, np.floating), moment=dt.datetime, day=dt.date, span=dt.timedelta, time=dt.time)
 
+def as_python(
+    v, # Anything
+): # The same, without NumPy's wrapping
+    "A scalar of NumPy as the one of Python, anything else as it is: errors tell the name 3 as `3`, not as `np.int64(3)`, and JSON keeps it."
+    return v.item() if isinstance(v, np.generic) else v
+
+def _scalar(v):
+    "An object of Python, or of pandas, for one of NumPy."
+    return {np.datetime64: pd.Timestamp, np.timedelta64: pd.Timedelta}.get(type(v), as_python)(v)
+
+def _sort(values):
+    "What ordered things all of `values` are, a key of `_SORTS`; None for anything else."
+    types = set(map(type, values))
+    if bool in types or (dt.date in types and any(issubclass(t, dt.datetime) for t in types)): return None
+    return next((sort for sort, classes in _SORTS.items() if all(issubclass(t, classes) for t in types)), None)
+
+def _dates(values, sort):
+    "Moments, days, spans or times of day as dates or spans of NumPy and pandas."
+    if sort == "day": return np.array(values, dtype="M8[D]").astype("M8[s]")
+    if sort == "moment": return pd.to_datetime(values, utc=all(v.tzinfo is not None for v in values))
+    if sort == "time": values = [dt.datetime.combine(dt.date.min, v.replace(tzinfo=None)) - dt.datetime.min for v in values]
+    return pd.to_timedelta(values)
+
+def _from_arrow(s):
+    "Cells of an `ArrowDtype` in the dtype that pandas itself would give them."
+    import pyarrow as pa
+    cells = s.array.__arrow_array__()
+    if pa.types.is_dictionary(cells.type): cells = cells.cast(cells.type.value_type)
+    return cells.to_pandas().set_axis(s.index)
+
+def _to_arrow(values, dtype):
+    "A Series of an `ArrowDtype`; pandas itself makes no dictionaries of dates or numbers."
+    import pyarrow as pa
+    own = dtype.pyarrow_dtype
+    if not pa.types.is_dictionary(own): return pd.Series(pd.arrays.ArrowExtensionArray(pa.array(values, own)))
+    cells = pa.array(values, own.value_type).dictionary_encode()
+    parts = cells.indices.cast(own.index_type), cells.dictionary
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.DictionaryArray.from_arrays(*parts, ordered=own.ordered)))
+
+def _series(values, dtype):
+    "Objects of Python as a Series of a dtype."
+    return _to_arrow(values, dtype) if isinstance(dtype, pd.ArrowDtype) else pd.Series(values, dtype=dtype)
+
+def _dense(s):
+    "The same cells, not sparse, and in the byte order of this machine, which pandas needs."
+    if isinstance(s.dtype, pd.SparseDtype): s = s.sparse.to_dense()
+    return s.astype(s.dtype.newbyteorder("=")) if isinstance(s.dtype, np.dtype) and not s.dtype.isnative else s
+
+def _native(s):
+    "Present cells as NumPy's numbers, as dates, or as objects of Python."
+    s = _dense(s)
+    if isinstance(s.dtype, pd.CategoricalDtype): s = s.astype(s.dtype.categories.dtype)
+    if isinstance(s.dtype, pd.ArrowDtype): s = _from_arrow(s)
+    elif hasattr(s.dtype, "numpy_dtype"): s = s.astype(s.dtype.numpy_dtype)
+    if s.dtype != object: return s
+    values = [_scalar(v) for v in s]
+    sort = _sort(values)
+    if sort in (None, "number"): return pd.Series(values, s.index, dtype=object)
+    return pd.Series(_dates(values, sort), s.index)
+
+def _missing(s):
+    "Which cells are missing, `(n,)` bool; a NaN is, in whatever dtype."
+    gaps = s.isna().to_numpy(dtype=bool)
+    return gaps | np.isnan(s.to_numpy("float64", na_value=np.nan)) if pd.api.types.is_float_dtype(s.dtype) else gaps
+
+# %% ../nbs/00_schema.ipynb #1c56cb39
 def _type_names(values): return sorted({type(v).__name__ for v in values})
 
-def _object_kind(s):
-    "Kind of an object column `s`, which must hold one sort of thing."
-    values = s[s.notna()].unique()
-    if all(isinstance(v, _NUMBER) and not isinstance(v, (bool, np.bool_)) for v in values): return "numeric"
+def _check_objects(values, name):
+    "Refuse objects of several types, and those that cannot be compared."
+    try: hash(tuple(values))
+    except TypeError as e:
+        raise TableError(f"Column {name!r} holds values that cannot be compared, such as lists; turn them into text or into "
+                         "columns of their own.") from e
     names = _type_names(values)
-    if len(names) > 1: raise MixedTypesError(f"Column {s.name!r} mixes the types {', '.join(names)}; make it one type, for example with astype(str).")
-    return "categorical"
+    if len(names) > 1 and not _sort(values):
+        raise MixedTypesError(f"Column {name!r} mixes the types {', '.join(names)}; make it one type, for example with "
+                              "astype(str).")
+
 
 # %% ../nbs/00_schema.ipynb #0b4e8926
 def column_kind(
@@ -48,18 +119,19 @@ def column_kind(
 ) -> str: # `'numeric'`, `'datetime'` or `'categorical'`
     """Tell how the values of `s` may be used: `'numeric'`, `'datetime'` or `'categorical'`.
 
-    With `categorical=True` numbers and dates are categories too. Raises `MixedTypesError` for an object column of
-    several types, and `TableError` for complex numbers or values that cannot be hashed, such as lists.
+    Decimals are numbers, days, time spans and times of day count as dates, whether pandas, Arrow or Python holds them. With
+    `categorical=True` numbers and dates are categories too. Raises `MixedTypesError` for an object column of several
+    types, and `TableError` for complex numbers or values that cannot be hashed, such as lists.
     """
-    dtype = s.dtype
-    try: kind = _object_kind(s) if dtype == object else None
-    except TypeError as e: raise TableError(f"Column {s.name!r} holds values that cannot be compared, such as lists; turn them into text or into columns of their own.") from e
-    if isinstance(dtype, pd.CategoricalDtype): kind = _object_kind(s.astype(object)) and "categorical"
-    elif pd.api.types.is_complex_dtype(dtype): raise TableError(f"Column {s.name!r} holds complex numbers; split it into a real and an imaginary column.")
-    elif pd.api.types.is_bool_dtype(dtype): kind = "categorical"
-    elif pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype): kind = "datetime"
-    elif pd.api.types.is_numeric_dtype(dtype): kind = "numeric"
-    return "categorical" if categorical else kind or "categorical"
+    cells = _native(s[~_missing(s)])
+    if cells.dtype == object: _check_objects(cells.tolist(), s.name)
+    if pd.api.types.is_complex_dtype(cells.dtype):
+        raise TableError(f"Column {s.name!r} holds complex numbers; split it into a real and an imaginary column.")
+    if categorical or isinstance(s.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(cells.dtype): return "categorical"
+    if cells.dtype.kind in "mM": return "datetime"
+    if cells.dtype == object: return "numeric" if _sort(cells.tolist()) else "categorical"
+    return "numeric" if pd.api.types.is_numeric_dtype(cells.dtype) else "categorical"
+
 
 # %% ../nbs/00_schema.ipynb #01807f7c
 def _order_key(x):
@@ -67,34 +139,44 @@ def _order_key(x):
     bits = np.asarray(x, dtype="float64").view("int64")
     return np.where(bits < 0, bits ^ np.int64(2**63 - 1), bits)
 
-def _keys(s):
-    "Whole numbers that order and identify the present values of a numeric or datetime column."
-    if s.dtype.kind in "mM" or isinstance(s.dtype, pd.DatetimeTZDtype): return s.astype("int64").to_numpy()
-    if s.dtype == object:
-        if not all(isinstance(v, (int, np.integer)) for v in s): return _order_key(s.astype(float))
-        try: return s.astype("int64").to_numpy()
-        except OverflowError as e: raise TableError(f"Column {s.name!r} has whole numbers beyond 64 bits; convert it with astype(float).") from e
-    if pd.api.types.is_unsigned_integer_dtype(s.dtype): return s.to_numpy(dtype="uint64")
-    if pd.api.types.is_integer_dtype(s.dtype): return s.to_numpy(dtype="int64")
-    return _order_key(s.to_numpy(dtype="float64"))
+def _keys(cells):
+    "What orders and identifies native numbers or dates: whole numbers, or the objects themselves."
+    if cells.dtype.kind in "mM": return cells.astype("int64").to_numpy()
+    if not pd.api.types.is_float_dtype(cells.dtype): return cells.to_numpy()
+    x = cells.to_numpy(dtype="float64")
+    if (x != cells).any(): raise TableError(f"Column {cells.name!r} of dtype {cells.dtype} has numbers that 64 bits cannot hold; convert it with astype(float).")
+    return _order_key(x)
 
 # %% ../nbs/00_schema.ipynb #daba36b8
-MAX_PLAIN = 32  # longest number, in characters, that is written without an exponent
+MAX_PLAIN = 32  # longest float, in characters, that is written without an exponent
 
 def number_text(v):
     "`v` in the fewest digits that identify it, without exponent where that is not too long."
     if isinstance(v, (int, np.integer)): return str(int(v))
+    if isinstance(v, Decimal): return _decimal_text(v)
     v = np.float64(v) if isinstance(v, float) else v
     if v != 0 and not 1e-16 < abs(v) < 1e24: return repr(float(v))
     text = np.format_float_positional(v, trim="-")
     return text if len(text) <= MAX_PLAIN else repr(float(v))
 
+def _decimal_text(v):
+    "A Decimal with all its digits but zeros at the end; with an exponent if it is beyond the 76 digits that Arrow has."
+    if abs(v.adjusted()) > 76: return str(v).lower()
+    text = format(v, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
 def _date_texts(s):
     "Dates without a time of day when none of them has one."
-    texts = s.astype(str)
+    if isinstance(s.iloc[0], dt.time) or s.dtype == object: texts = pd.Series([str(_scalar(v)) for v in s])
+    else: texts = _native(s).astype(str)
     return texts.str.removesuffix(" 00:00:00") if texts.str.endswith(" 00:00:00").all() else texts
 
+
 # %% ../nbs/00_schema.ipynb #1a89176c
+def _floats(cells):
+    "Native numbers as float64, dates as counts of their unit since 1970."
+    return (cells.astype("int64") if cells.dtype.kind in "mM" else cells).to_numpy(dtype="float64")
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Column:
     """One column: its name, its kind and its distinct values.
@@ -123,20 +205,35 @@ class Column:
         return self.values.iloc[:self.n_present]
 
     @cached_property
+    def native(self):
+        "The present values in a form that compares exactly, `(k,)`: numbers of NumPy, dates or objects of Python."
+        return _native(self.present)
+
+    @cached_property
     def keys(self):
         "Ordering keys of the present values, `(k,)`; ordered columns only."
-        return _keys(self.present)
+        return _keys(self.native)
+
+    @cached_property
+    def code_of(self):
+        "Code of each present value, as an object of Python."
+        return {v: i for i, v in enumerate(self.native.tolist())}
 
     @cached_property
     def numbers(self):
         "The present values as float64, `(k,)`; dates as counts of their unit since 1970. Ordered columns only."
-        return (self.keys if self.kind == "datetime" else self.present.to_numpy(dtype="float64", na_value=np.nan)).astype("float64")
+        return _floats(self.native)
+
+    @cached_property
+    def is_decimal(self):
+        "Does it hold Decimals?"
+        return self.native.dtype == object and any(isinstance(v, Decimal) for v in self.native)
 
     @cached_property
     def texts(self):
         "What a sentence prints for each code; all different. A missing value prints as `missing`."
         if self.kind == "datetime": texts = list(_date_texts(self.present))
-        elif self.kind == "numeric": texts = [number_text(v) for v in self.present]
+        elif self.kind == "numeric": texts = [number_text(v) for v in self.native.to_numpy()]
         else: texts = [str(v) for v in self.present]
         if len(set(texts)) < len(texts): texts = [repr(v) for v in self.present]
         if len(set(texts)) < len(texts): raise TableError(f"Column {self.name!r} has different values that print alike; convert it with astype(str).")
@@ -161,19 +258,28 @@ class Column:
         return f"{self.name}: {self.kind} ({self.values.dtype}), {span}{self.n_present} distinct{gaps}"
 
 # %% ../nbs/00_schema.ipynb #055619a0
-def as_python(
-    v, # Anything
-): # The same, without NumPy's wrapping
-    "A scalar of NumPy as the one of Python, anything else as it is: errors tell the name 3 as `3`, not as `np.int64(3)`, and JSON keeps it."
-    return v.item() if isinstance(v, np.generic) else v
-
 def _distinct(s, kind):
-    "Distinct present values of `s`, sorted where they can be."
-    if kind != "categorical": return s.iloc[np.unique(_keys(s), return_index=True)[1]]
-    s = s.drop_duplicates()
-    if isinstance(s.dtype, pd.CategoricalDtype): return s.iloc[np.argsort(s.cat.codes.to_numpy(), kind="stable")]
-    try: return s.sort_values(kind="stable")
-    except TypeError: return s.iloc[np.argsort([repr(v) for v in s], kind="stable")]
+    "Positions of the distinct present values in `s`, sorted where they can be."
+    cells = _native(s)
+    if kind != "categorical": return np.unique(_keys(cells), return_index=True)[1]
+    if isinstance(s.dtype, pd.CategoricalDtype): return np.unique(s.cat.codes.to_numpy(), return_index=True)[1]
+    cells = cells.drop_duplicates()
+    try: return cells.sort_values(kind="stable").index.to_numpy()
+    except TypeError: return cells.index.to_numpy()[np.argsort([repr(v) for v in cells], kind="stable")]
+
+def _inferred(s, categorical):
+    missing = _missing(s)
+    if missing.all(): raise AllMissingError(f"Column {s.name!r} has no value; drop it before oversampling.")
+    kind, at = column_kind(s, categorical), np.flatnonzero(~missing)
+    at = at[_distinct(s[~missing].reset_index(drop=True), kind)]
+    values = s.iloc[np.r_[at, np.flatnonzero(missing)[:1]]].reset_index(drop=True)
+    col = Column(s.name, kind, values, bool(missing.any()), float(missing.mean()))
+    if kind == "numeric" and np.isinf(col.numbers).any():
+        raise NonFiniteError(f"Column {s.name!r} holds an infinite number; replace it, for example with a missing value.")
+    for text in col.texts:
+        try: text.encode()
+        except UnicodeEncodeError as e: raise TableError(f"Column {s.name!r} holds text that is not valid Unicode: {text!r}.") from e
+    return col
 
 def infer_column(
     s:pd.Series, # One column of the table
@@ -183,36 +289,34 @@ def infer_column(
 
     Raises `AllMissingError`, `NonFiniteError`, `MixedTypesError` or `TableError`, each naming the column.
     """
-    s, missing = s.rename(as_python(s.name)), s.isna().to_numpy()
-    if missing.all(): raise AllMissingError(f"Column {s.name!r} has no value; drop it before oversampling.")
-    if isinstance(s.dtype, pd.SparseDtype): s = s.sparse.to_dense()
-    kind, present = column_kind(s, categorical), s[~missing]
-    if kind == "numeric" and np.isinf(present.to_numpy(dtype="float64")).any():
-        raise NonFiniteError(f"Column {s.name!r} holds an infinite number; replace it, for example with a missing value.")
-    values = pd.concat([_distinct(present, kind), s[missing].iloc[:1]], ignore_index=True)
-    col = Column(s.name, kind, values, bool(missing.any()), float(missing.mean()))
-    for text in col.texts:
-        try: text.encode()
-        except UnicodeEncodeError as e: raise TableError(f"Column {s.name!r} holds text that is not valid Unicode: {text!r}.") from e
-    return col
+    s = _dense(s).rename(as_python(s.name))
+    try: return _inferred(s, categorical)
+    except TableError: raise
+    except (TypeError, ValueError, ArithmeticError, NotImplementedError) as e:
+        raise TableError(f"Column {s.name!r} of dtype {s.dtype} cannot be used ({e}); convert it, for example with "
+                         "astype(str).") from e
+
 
 # %% ../nbs/00_schema.ipynb #d9d66b4f
+def _find(col, cells):
+    "Code of each native cell, -1 where the column never had it."
+    if col.kind == "datetime": return pd.Index(col.native).get_indexer(pd.Index(cells))
+    if col.kind == "categorical" or cells.dtype != col.native.dtype or cells.dtype == object:
+        return np.array([col.code_of.get(v, -1) for v in cells.tolist()], dtype="int64")
+    keys = _keys(cells)
+    at = np.minimum(np.searchsorted(col.keys, keys), col.n_present - 1)
+    return np.where(col.keys[at] == keys, at, -1)
+
 def encode_column(
     col:Column, # What the column is
     s:pd.Series, # Cells, `(n,)`
 ) -> np.ndarray: # Codes, `(n,)` int64
     """Code of each cell of `s`, an int64 array `(n,)`. Raises `UnknownValueError` for a value that `col` does not have."""
-    if isinstance(s.dtype, pd.SparseDtype): s = s.sparse.to_dense()
-    missing = s.isna().to_numpy()
+    missing = _missing(s)
     codes = np.full(len(s), col.n_present, dtype="int64")
-    present = s[~missing]
-    if col.ordered:
-        keys = _keys(present)
-        at = np.minimum(np.searchsorted(col.keys, keys), col.n_present - 1)
-        at = np.where(col.keys[at] == keys, at, -1)
-    else: at = pd.Index(col.present).get_indexer(pd.Index(present))
-    codes[~missing] = at
-    if (at < 0).any(): raise UnknownValueError(f"Column {col.name!r} never had the value {present[at < 0].tolist()[0]!r}.")
+    codes[~missing] = _find(col, _native(s[~missing]))
+    unknown = s[codes < 0]
+    if len(unknown): raise UnknownValueError(f"Column {col.name!r} never had the value {unknown.tolist()[0]!r}.")
     if missing.any() and not col.has_missing: raise UnknownValueError(f"Column {col.name!r} never had a missing value.")
     return codes
 
@@ -223,6 +327,7 @@ def decode_column(
     """Cells for `codes`, a Series `(n,)` of the column's own name and dtype."""
     return col.values.iloc[codes].reset_index(drop=True).rename(col.name)
 
+
 # %% ../nbs/00_schema.ipynb #9048ec24
 def nearest_codes(
     col:Column, # An ordered column
@@ -232,36 +337,95 @@ def nearest_codes(
     if col.n_present == 1: return np.zeros(np.shape(x), dtype="int64")
     return np.searchsorted((col.numbers[1:] / 2 + col.numbers[:-1] / 2), x)
 
+def _scaled_decimal(text, col):
+    "A Decimal with as many decimals as all of the column have, or else as the text has."
+    scales = {-v.as_tuple().exponent for v in col.native if isinstance(v, Decimal)}
+    whole, _, part = text.partition(".")
+    part = part.ljust(max(scales), "0") if len(scales) == 1 else part
+    return Decimal(f"{whole}.{part}" if part else whole)
+
 def parse_numbers(
     col:Column, # A numeric column
     texts:list, # Numbers in words, as `number_text` writes them
 ) -> pd.Series: # Cells of the column's dtype
     """Numbers for `texts`, a Series of the column's own name and dtype."""
-    whole = pd.api.types.is_integer_dtype(col.values.dtype) or (col.values.dtype == object and (col.decimals == 0).all())
-    return pd.Series([int(t) if whole else float(t) for t in texts], dtype=col.values.dtype, name=col.name)
+    whole = col.native.dtype.kind in "iu" or (col.native.dtype == object and (col.decimals == 0).all())
+    if col.is_decimal: numbers = [_scaled_decimal(t, col) for t in texts]
+    else: numbers = [int(t) if whole else float(t) for t in texts]
+    return _series(numbers, col.values.dtype).rename(col.name)
 
 # %% ../nbs/00_schema.ipynb #15071d7e
+def _number(v, as_decimal):
+    "A cell as a number of Python: of a float the shortest digits, of a text the number in it."
+    if isinstance(v, str): v = Decimal(v.strip())
+    if not isinstance(v, _SORTS["number"]) or (isinstance(v, Decimal) and not v.is_finite()): raise ValueError(f"{v!r} is no number")
+    if as_decimal: return Decimal(number_text(v)) if isinstance(v, float) else v
+    if isinstance(v, Decimal): return int(v) if v == v.to_integral_value() else float(v)
+    return v
+
+def _date_cells(col, cells):
+    "Native cells as dates that compare with those of `col`; text is read."
+    own = col.native.dtype
+    if cells.dtype.kind != own.kind:
+        if isinstance(col.present.iloc[0], dt.time): cells = pd.Series(_dates([dt.time.fromisoformat(v) for v in cells], "time"), cells.index)
+        else: cells = pd.to_timedelta(cells) if own.kind == "m" else pd.to_datetime(cells)
+    zone = getattr(own, "tz", None)
+    if zone and not getattr(cells.dtype, "tz", None): cells = cells.dt.tz_localize(zone)
+    if not zone and getattr(cells.dtype, "tz", None): raise TypeError("a time zone where the column has none")
+    return cells
+
+def _meant(col, s):
+    "Present cells meant for an ordered column, native and comparable with its own."
+    cells = _native(s)
+    try:
+        if col.kind == "datetime": return _date_cells(col, cells)
+        if cells.dtype.kind in "biuf" and not col.is_decimal: return cells
+        return pd.Series([_number(v, col.is_decimal) for v in cells], cells.index, dtype=object)
+    except (TypeError, ValueError, ArithmeticError) as e: raise UnknownValueError(f"Column {col.name!r} is {col.kind}; {s.tolist()[0]!r} is not.") from e
+
+def _is_whole(v): return isinstance(v, int) or (math.isfinite(v) and v == int(v))
+
+def _of_type(col, cells):
+    "Native cells as a list of the objects that `col` holds."
+    first, kinds = col.present.iloc[0], {type(v) for v in col.native}
+    if isinstance(first, dt.time): return [(dt.datetime.min + v).time() for v in cells]
+    if col.kind == "numeric":
+        own = int if col.native.dtype.kind in "iu" else kinds.pop() if col.native.dtype == object and len(kinds) == 1 else as_python
+        return [own(v) for v in cells]
+    if getattr(first, "tzinfo", None) and cells.dtype.kind == "M": cells = cells.dt.tz_convert(first.tzinfo)
+    turn = {dt.date: "date", dt.datetime: "to_pydatetime", dt.timedelta: "to_pytimedelta"}.get(type(first))
+    return [getattr(v, turn)() if turn else v for v in cells]
+
 def as_cells(
     col:Column, # An ordered column
     s:pd.Series, # Present cells meant for that column, `(n,)`
 ) -> pd.Series: # Cells of the column's dtype, `(n,)`
-    """Cells cast to the dtype of `col`, `(n,)`. Raises `UnknownValueError` for cells that are no numbers or dates, or have a fraction where the column holds whole numbers."""
+    """Cells cast to the dtype of `col`, `(n,)`. Raises `UnknownValueError` for cells that are no numbers or dates, and for those that the dtype cannot hold: fractions among whole numbers, 300 in eight bits."""
     dtype = col.values.dtype
-    try:
-        if col.kind == "datetime": s = pd.Series(pd.to_timedelta(s) if dtype.kind == "m" else pd.to_datetime(s), dtype=dtype)
-        elif pd.api.types.is_integer_dtype(dtype) and (broken := s[s.to_numpy(dtype="float64") % 1 != 0]).size:
-            raise UnknownValueError(f"Column {col.name!r} holds whole numbers; got {broken.tolist()[0]!r}.")
-        return s.astype(dtype)
-    except UnknownValueError: raise
-    except (TypeError, ValueError, OverflowError) as e: raise UnknownValueError(f"Column {col.name!r} is {col.kind}; {s.tolist()[0]!r} is not.") from e
+    if s.dtype == dtype and dtype != object: return s
+    cells = _meant(col, s)
+    if col.native.dtype.kind in "iu" and (broken := [v for v in cells if not _is_whole(v)]):
+        raise UnknownValueError(f"Column {col.name!r} holds whole numbers; got {broken[0]!r}.")
+    try: out = _series(_of_type(col, cells), dtype).set_axis(cells.index)
+    except (TypeError, ValueError, ArithmeticError) as e:
+        raise UnknownValueError(f"Column {col.name!r} of dtype {dtype} cannot hold {s.tolist()[:3]} ({e}).") from e
+    lost = [a for a, b in zip(cells, _native(out)) if a != b and (col.kind == "datetime" or _is_whole(a))]
+    if lost: raise UnknownValueError(f"Column {col.name!r} of dtype {dtype} cannot hold {lost[0]!r}.")
+    return out
 
 def as_numbers(
     col:Column, # An ordered column
     s:pd.Series, # Present cells meant for that column, `(n,)`
 ) -> np.ndarray: # Numbers in the unit of `col.numbers`, `(n,)`
-    """Cells as float64 in the unit of `col.numbers`, `(n,)`; errors as for `as_cells`, but a fraction is a number too where the column holds whole ones."""
-    if col.kind == "numeric" and pd.api.types.is_float_dtype(s.dtype): return s.to_numpy(dtype="float64")
-    return Column(col.name, col.kind, as_cells(col, s)).numbers
+    """Cells as float64 in the unit of `col.numbers`, `(n,)`: nearness needs no more. Raises `UnknownValueError` for cells that are no numbers or dates."""
+    return _in_unit(col, _meant(col, s))
+
+def _in_unit(col, cells):
+    "Native cells as float64 in the unit of `col.numbers`; dates may be finer than that."
+    if col.kind == "numeric": return _floats(cells)
+    per_second = dict(s=1, ms=10**3, us=10**6, ns=10**9)
+    own, theirs = (per_second[getattr(d, "unit", None) or np.datetime_data(d)[0]] for d in (col.native.dtype, cells.dtype))
+    return _floats(cells) * (own / theirs)
 
 def encode_nearest(
     col:Column, # What the column is
@@ -271,16 +435,15 @@ def encode_nearest(
 
     The code is -1 for a category that the column never had, and for a missing cell if it never had one. Raises `UnknownValueError` for cells of another kind.
     """
-    missing = s.isna().to_numpy()
+    missing = _missing(s)
     codes, exact = np.full(len(s), col.n_present if col.has_missing else -1, dtype="int64"), np.ones(len(s), dtype=bool)
-    present = s[~missing]
-    if not len(present): return codes, codes >= 0
-    if col.ordered:
-        x = as_numbers(col, present)
-        codes[~missing] = nearest_codes(col, x)
-        exact[~missing] = col.numbers[codes[~missing]] == x
-    else: codes[~missing] = pd.Index(col.present).get_indexer(pd.Index(present))
+    if missing.all(): return codes, codes >= 0
+    cells = _meant(col, s[~missing]) if col.ordered else _native(s[~missing])
+    codes[~missing] = at = _find(col, cells)
+    exact[~missing] = at >= 0
+    if col.ordered: codes[~missing] = np.where(at < 0, nearest_codes(col, _in_unit(col, cells)), at)
     return codes, exact & (codes >= 0)
+
 
 # %% ../nbs/00_schema.ipynb #d8d3641b
 def is_foreign(
@@ -289,24 +452,37 @@ def is_foreign(
     """Is it a table or a column of another library than pandas: something with an Arrow stream, a `datasets.Dataset`, or a table that is yet to be collected?"""
     return not isinstance(X, (pd.DataFrame, pd.Series)) and any(hasattr(X, name) for name in ("__arrow_c_stream__", "with_format", "collect"))
 
+def _arrow_column(s):
+    "A column of narwhals as one of Arrow. Refuses those that Arrow cannot hold, such as objects of Python."
+    import narwhals as nw, pyarrow as pa
+    try:
+        if s.dtype == nw.Object: raise TypeError("objects of Python")
+        return s.to_arrow()
+    except (pa.ArrowException, TypeError, NotImplementedError) as e:
+        raise TableError(f"Column {s.name!r} of dtype {s.dtype} cannot be read ({e}); cast it to another type, or to text.") from e
+
 def _pandas_column(a, name):
-    "An Arrow column as a Series."
+    "An Arrow column as a Series; Decimals as objects of Python."
     import pyarrow as pa
-    if pa.types.is_decimal(a.type): a = a.cast(pa.float64())
     nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for sign in ("", "U") for name in (f"{sign}Int{bits}" for bits in (8, 16, 32, 64))} | {pa.bool_(): pd.BooleanDtype()}
     return a.to_pandas(types_mapper=nullable.get if a.null_count else None, date_as_object=False).rename(name)
 
 class _Host:
     "Gives pandas objects back as one of those that `native` is, with its dtypes; `wrap` makes a data set of an Arrow table."
-    def __init__(self, native, wrap=None):
-        self.backend, self.wrap = native.implementation.value, wrap
+    def __init__(self, native, types, wrap=None):
+        self.backend, self.types, self.wrap = native.implementation.value, types, wrap
         self.dtypes = dict(native.schema) if hasattr(native, "schema") else native.dtype
         self.arrow = getattr(native.to_native(), "schema", None) if native.implementation.is_pyarrow() else None
 
     def __call__(self, rows):
         import narwhals as nw, pyarrow as pa
-        table = nw.from_arrow(pa.Table.from_pandas(rows.to_frame("y") if isinstance(rows, pd.Series) else rows, preserve_index=False), backend=self.backend)
-        if isinstance(rows, pd.Series): return table["y"].cast(self.dtypes).alias(rows.name or "").to_native()
+        table = pa.Table.from_pandas(rows.to_frame("y") if isinstance(rows, pd.Series) else rows, preserve_index=False)
+        decimals = {n: t for n, t in self.types.items() if pa.types.is_decimal(t)}
+        table = table.cast(pa.schema([f.with_type(decimals.get(f.name, f.type)) for f in table.schema]))
+        table = nw.from_arrow(table, backend=self.backend)
+        if isinstance(rows, pd.Series):
+            y = table["y"] if table["y"].dtype == self.dtypes else table["y"].cast(self.dtypes)
+            return y.alias(rows.name or "").to_native()
         table = table.with_columns(nw.col(n).cast(self.dtypes[n]) for n in table.columns if table.schema[n] != self.dtypes[n]).to_native()
         if self.arrow is not None: table = table.cast(pa.schema([self.arrow.field(n) for n in table.column_names], self.arrow.metadata))
         return table if self.wrap is None else self.wrap(table)
@@ -322,9 +498,12 @@ def as_pandas(
     except ImportError as e: raise ImportError(f"A {type(X).__name__} of {type(X).__module__.partition('.')[0]} is read by narwhals and pyarrow: pip install 'imbllm[polars]'.") from e
     try: native = nw.from_native(X.with_format("arrow")[:] if hasattr(X, "with_format") else X, eager_only=True, allow_series=True)
     except TypeError as e: raise TableError(f"X is a {type(X).__name__}, which does not hold its rows; collect() them first.") from e
-    if isinstance(native, nw.Series): return _pandas_column(native.to_arrow(), native.name or None), _Host(native)
-    table = native.to_arrow()
-    return pd.DataFrame({name: _pandas_column(a, name) for name, a in zip(table.column_names, table.columns)}), _Host(native, type(X) if hasattr(X, "with_format") else None)
+    if isinstance(native, nw.Series):
+        a = _arrow_column(native)
+        return _pandas_column(a, native.name or None), _Host(native, dict(y=a.type))
+    arrays = {s.name: _arrow_column(s) for s in native.iter_columns()}
+    host = _Host(native, {name: a.type for name, a in arrays.items()}, type(X) if hasattr(X, "with_format") else None)
+    return pd.DataFrame({name: _pandas_column(a, name) for name, a in arrays.items()}), host
 
 def as_frame(
     X, # DataFrame, array, list of rows or a table for which `is_foreign` holds, `(n, d)`
@@ -521,43 +700,82 @@ def fresh_keys(
 
 
 # %% ../nbs/00_schema.ipynb #864062e6
-_NA = {"None": None, "nan": np.nan, "<NA>": pd.NA, "NaT": pd.NaT}
+_NA = {"None": None, "nan": np.nan, "<NA>": pd.NA, "NaT": pd.NaT, "NaN": Decimal("NaN")}
+_OBJECTS = {  # how JSON keeps what it has no type for: by the name of its class, as text or list
+    Decimal: (str, Decimal),
+    dt.date: (str, dt.date.fromisoformat),
+    dt.time: (str, dt.time.fromisoformat),
+    dt.datetime: (str, dt.datetime.fromisoformat),
+    dt.timedelta: (lambda v: [v.days, v.seconds, v.microseconds], lambda v: dt.timedelta(*v)),
+    uuid.UUID: (str, uuid.UUID),
+    bytes: (bytes.hex, bytes.fromhex),
+    pd.Timestamp: (lambda v: [v.isoformat(), v.unit], lambda v: pd.Timestamp(v[0]).as_unit(v[1])),
+    pd.Timedelta: (lambda v: [int(v.value), "ns"], lambda v: pd.Timedelta(*v)),
+    pd.Period: (lambda v: [v.ordinal, v.freqstr], lambda v: pd.Period(ordinal=v[0], freq=v[1])),
+    pd.Interval: (lambda v: [_dump(v.left), _dump(v.right), v.closed], lambda v: pd.Interval(_load(v[0]), _load(v[1]), v[2])),
+}
+_CLASSES = {cls.__name__: load for cls, (_, load) in _OBJECTS.items()}
+
+def _dump(v):
+    v = _scalar(v)
+    return {type(v).__name__: _OBJECTS[type(v)][0](v)} if type(v) in _OBJECTS else v
+
+def _load(v): return next(_CLASSES[name](data) for name, data in v.items()) if isinstance(v, dict) else v
 
 def _dump_values(s):
     "Present values of a Series as JSON data."
-    if s.dtype.kind in "mM" or isinstance(s.dtype, pd.DatetimeTZDtype): return s.astype("int64").tolist()
-    values = [v.item() if isinstance(v, np.generic) else v for v in s.tolist()]
-    if not all(isinstance(v, (str, bool, int, float)) for v in values):
-        raise TableError(f"Column {s.name!r} holds objects of type {', '.join(_type_names(values))}, which JSON cannot keep; convert it with astype(str) to be able to save.")
-    return values
+    if not isinstance(s.dtype, pd.ArrowDtype) and s.dtype.kind in "mM": return s.astype("int64").tolist()
+    values = [_dump(v) for v in s.tolist()]
+    wrong = [v for v in values if not isinstance(v, (str, bool, int, float, dict))]
+    if not wrong: return values
+    raise TableError(f"Column {s.name!r} holds objects of type {', '.join(_type_names(wrong))}, which JSON cannot keep; convert it "
+                     "with astype(str) to be able to save.")
 
-def _dump_dtype(dtype):
+def _dump_dtype(dtype, name):
+    if isinstance(dtype, pd.ArrowDtype): return dict(arrow=_arrow_text(dtype.pyarrow_dtype))
+    if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA: return f"string[{dtype.storage}]"
     if not isinstance(dtype, pd.CategoricalDtype): return str(dtype)
-    cats = dtype.categories.to_series(name="category")
-    return dict(ordered=bool(dtype.ordered), dtype=str(cats.dtype), categories=_dump_values(cats))
+    cats = dtype.categories.to_series(name=name)
+    return dict(ordered=bool(dtype.ordered), dtype=_dump_dtype(cats.dtype, name), categories=_dump_values(cats))
+
+def _arrow_text(dtype):
+    "A type of Arrow, in Arrow's own format, as text."
+    import pyarrow as pa
+    return base64.b64encode(pa.schema([pa.field("", dtype)]).serialize()).decode()
+
+def _arrow_dtype(text):
+    import pyarrow as pa
+    return pd.ArrowDtype(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field(0).type)
 
 def _load_dtype(d):
     if isinstance(d, str): return pd.api.types.pandas_dtype(d)
+    if "arrow" in d: return _arrow_dtype(d["arrow"])
     return pd.CategoricalDtype(pd.Index(_load_values(d["categories"], _load_dtype(d["dtype"]))), ordered=d["ordered"])
 
 def _load_values(values, dtype):
     if isinstance(dtype, pd.DatetimeTZDtype): return pd.Series(np.array(values, dtype=f"M8[{dtype.unit}]")).dt.tz_localize("UTC").dt.tz_convert(dtype.tz)
-    if dtype.kind in "mM": return pd.Series(np.array(values, dtype="int64").view(dtype))
-    if isinstance(dtype, pd.CategoricalDtype): values = _load_values(values, dtype.categories.dtype)
-    return pd.Series(values, dtype=dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind in "mM": return pd.Series(np.array(values, dtype="int64").view(dtype))
+    if isinstance(dtype, pd.CategoricalDtype): return pd.Series(_load_values(values, dtype.categories.dtype), dtype=dtype)
+    return _series([_load(v) for v in values], dtype)
 
 def column_to_json(col:Column) -> dict: # JSON data
-    """A column as JSON data. Raises `TableError` for values that are not text, numbers, booleans or dates."""
+    """A column as JSON data: text, numbers and booleans as they are, dates as counts of their unit, other objects by their class. Raises `TableError`, naming the column, for what would not come back as it is."""
     present = col.present.rename(col.name)
     if isinstance(present.dtype, pd.CategoricalDtype): present = present.astype(present.cat.categories.dtype)
-    return dict(name=list(col.name) if isinstance(col.name, tuple) else col.name, kind=col.kind, dtype=_dump_dtype(col.values.dtype),
-                values=_dump_values(present), missing=str(col.values.iloc[-1]) if col.has_missing else "", missing_rate=col.missing_rate)
+    d = dict(name=list(col.name) if isinstance(col.name, tuple) else col.name, kind=col.kind, dtype=_dump_dtype(col.values.dtype, col.name),
+             values=_dump_values(present), missing=str(col.values.iloc[-1]) if col.has_missing else "", missing_rate=col.missing_rate)
+    try: again = column_from_json(json.loads(json.dumps(d))).values
+    except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as e:
+        raise TableError(f"Column {col.name!r} of dtype {col.values.dtype} cannot be saved ({e}); convert it, for example with astype(str).") from e
+    if again.dtype == col.values.dtype and _native(again.iloc[:col.n_present]).tolist() == col.native.tolist(): return d
+    raise TableError(f"Column {col.name!r} of dtype {col.values.dtype} would not be the same when loaded; convert it, for example with astype(str).")
 
 def column_from_json(d:dict) -> Column: # The column
     """The column that `column_to_json` wrote."""
     dtype, name = _load_dtype(d["dtype"]), tuple(d["name"]) if isinstance(d["name"], list) else d["name"]
     values = _load_values(d["values"], dtype)
     if d["missing"]:
-        na = pd.Series([_NA[d["missing"]]], dtype=dtype)
+        na = _series([None if isinstance(dtype, pd.ArrowDtype) else _NA[d["missing"]]], dtype)
         values = pd.concat([values, na], ignore_index=True)
     return Column(name, d["kind"], values, bool(d["missing"]), d["missing_rate"])
+
