@@ -101,9 +101,13 @@ def _fill(frame, missing, rows, new, schema):
         gap = missing[rows, i]
         if not gap.any(): continue
         there = frame.iloc[:, i][~missing[:, i]]
-        if col.ordered: there = as_cells(col, there)
+        if col.ordered:
+            try: there = as_cells(col, there)
+            except UnknownValueError: pass # some cell does not fit; all stay as they are
         cells = pd.concat([there.set_axis(np.flatnonzero(~missing[:, i])), new.iloc[:, i][gap].set_axis(rows[gap])]).sort_index().set_axis(frame.index)
-        frame.isetitem(i, cells if isinstance(col.values.dtype, pd.CategoricalDtype) and not set(there) <= set(col.values.dtype.categories) else cells.astype(col.values.dtype))
+        own, closed = col.values.dtype, isinstance(col.values.dtype, pd.CategoricalDtype) # a given category may be new
+        fits = set(there) <= set(own.categories) if closed else not col.ordered or there.dtype == own
+        frame.isetitem(i, cells.astype(own) if fits else cells)
 
 def _aside(folder): return folder.with_name(f".{folder.name}.old")
 

@@ -461,7 +461,10 @@ def given_cell(
     col:Column, # The column
     value, # A value for it
 ) -> tuple: # Code, and the value as a Series `(1,)` of the column's dtype
-    """Code of a value, or of the one nearest to it, and the value as a cell of the column's dtype. Raises `ConditionError` if the column cannot have it."""
+    """Code of a value, or of the one nearest to it, and the value as a cell of the column's dtype. A category may be told by its text.
+
+    Raises `ConditionError` if the column cannot have it.
+    """
     if not pd.api.types.is_scalar(value): raise ConditionError(f"given: column {col.name!r} takes a value, a list of values or a range (low, high); got {value!r}.")
     if pd.isna(value) and not col.has_missing: raise ConditionError(f"given: column {col.name!r} never had a missing value.")
     if pd.isna(value): return col.n_present, col.values.iloc[-1:]
@@ -469,6 +472,7 @@ def given_cell(
         cell = as_cells(col, pd.Series([value])) if col.ordered else pd.Series([value])
         (code,), _ = encode_nearest(col, cell)
     except UnknownValueError as e: raise ConditionError(f"given: {e}") from e
+    if code < 0 and isinstance(value, str) and value in col.texts[:col.n_present]: code = col.texts.index(value)
     if code < 0: raise ConditionError(f"given: column {col.name!r} never had the value {value!r}. Its values are {', '.join(col.texts[:20])}.")
     if not col.ordered: return int(code), col.values.iloc[[code]]
     if not col.numbers[0] <= as_numbers(col, cell)[0] <= col.numbers[-1]: raise ConditionError(f"given: column {col.name!r} goes from {col.texts[0]} to {col.texts[col.n_present - 1]}; got {value!r}.")
