@@ -9,7 +9,7 @@ __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS
            'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
-import hashlib, json, logging, math, numbers, os, shutil, tempfile, warnings
+import hashlib, json, logging, math, numbers, os, shutil, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
@@ -42,7 +43,7 @@ from .models import add_lora, check_context, context_limit, embedded_model, load
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
+from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_to_json, encode_column, encode_nearest, fresh_keys, identifiers, infer_column, infer_schema,
     is_foreign, number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -73,10 +74,72 @@ def _refuse(X, y):
     "Refuse an empty table, labels that are missing, and another number of labels than of rows."
     if y is None: raise ValueError("The sampler requires y to be passed, but the target y is None: pass a label for each row.")
     n, labels = X.shape[0] if hasattr(X, "shape") else len(X), np.asarray(y, dtype=object)
+    if labels.ndim == 0: raise ValueError(f"y must hold a label for each row, or be the name of a column of X; got {y!r}.")
     if n == 0: raise EmptyTableError("X has 0 rows; at least two classes with a row each are needed.")
     missing = int(pd.isna(labels).sum())
     if missing: raise ValueError(f"y has {missing} missing labels; drop those rows.")
     if len(labels) != n: raise ValueError(f"X has {n} rows, but y has {len(labels)} labels.")
+
+def _without_target(X, y):
+    "`X` and `y`; where `y` names a column of a pandas or polars frame, `X` without that column, and the column."
+    if not isinstance(y, str): return X, y
+    names = list(X.columns) if hasattr(X, "columns") and hasattr(X, "drop") and not hasattr(X, "column_names") else []
+    if names.count(y) == 1: return X.drop(columns=[y]) if isinstance(X, pd.DataFrame) else X.drop(y), X[y]
+    found = f"X has the columns {names}" if names else "only a frame of pandas or polars has columns to name"
+    raise ValueError(f"y must hold a label for each row, or be the name of a column of X; got {y!r}, and {found}.")
+
+def _from_one_hot(y):
+    "The classes of a one-hot matrix and the way back to one; `y` itself and None if it is no such matrix."
+    Y = np.asarray(y) if getattr(y, "ndim", 1) == 2 and not sparse.issparse(y) else np.empty((0, 0))
+    if Y.shape[1] < 2 or not ((Y == 0) | (Y == 1)).all() or not (Y.sum(1) == 1).all(): return y, None
+    def back(labels):
+        rows = np.eye(Y.shape[1], dtype=Y.dtype)[labels]
+        return pd.DataFrame(rows, columns=y.columns).astype(y.dtypes) if isinstance(y, pd.DataFrame) else rows
+    return Y.argmax(1), back
+
+def _natural_labels(y):
+    "Labels of dtype object as numbers or truth values if that is what they are; refuses those that are no classes to scikit-learn."
+    if getattr(y, "dtype", None if isinstance(y, (list, tuple)) else 0) not in (object, None) or np.ndim(y) != 1: return y
+    labels = pd.Series(y, dtype=object)
+    types = sorted({type(v).__name__ for v in labels.unique()})
+    if types == ["str"]: return y
+    natural = labels.infer_objects()
+    if natural.dtype.kind in "iufb": return natural if isinstance(y, pd.Series) else natural.to_numpy()
+    found = f"the types {', '.join(types)}" if len(types) > 1 else f"the type {types[0]}"
+    raise ValueError(f"y holds labels of {found}, which scikit-learn does not take for classes; make them texts or whole numbers, for example with y.astype(str).")
+
+def _whole_counts(strategy):
+    "Rows to add to each class; counts that were computed as floats are whole numbers."
+    broken = {c: n for c, n in strategy.items() if n % 1}
+    if broken: raise ValueError(f"sampling_strategy must give whole numbers of rows; got a part of a row for {broken}.")
+    return {c: int(n) for c, n in strategy.items()}
+
+def _class_sizes(y):
+    "The classes and their sizes in words, for a message."
+    counts = Counter(np.asarray(y).tolist())
+    ratio = f", a ratio of {min(counts.values()) / max(counts.values()):.3g}" if len(counts) == 2 else ""
+    return ", ".join(f"{c!r} ({n} rows)" for c, n in counts.items()) + ratio
+
+def _warn_of_columns(schema, codes, n_classes):
+    "Warn of columns that are the label under another name, and of identifiers."
+    def named(names): return f"Column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    same = [c.name for j, c in enumerate(schema.columns, 1)
+            if len(c) == n_classes == len(np.unique(codes[:, [0, j]], axis=0)) and len(codes) > 4 * n_classes]
+    if same: warnings.warn(f"{named(same)} of X tell the label exactly, one value for each class. Leave the target out of X.", UserWarning, stacklevel=5)
+    keys = identifiers(schema, len(codes))
+    if keys: warnings.warn(f"{named(keys)} look like identifiers: the model would learn them and copy them from given rows. "
+                           f"exclude={keys} leaves them out, and gives new rows new keys.", UserWarning, stacklevel=5)
+
+_OUTER = "joblib", "sklearn.model_selection", "sklearn.pipeline", "sklearn.ensemble", "imblearn.pipeline", "imblearn.ensemble"
+
+def _nested():
+    "Does a search, a cross-validation, a pipeline or a worker of joblib call this?"
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if any(name == outer or name.startswith(f"{outer}.") for outer in _OUTER): return True
+        frame = frame.f_back
+    return False
 
 def _codes(col, values): return encode_column(col, pd.Series(values))
 
@@ -350,7 +413,7 @@ class ImbLLM(BaseOverSampler):
         sampling_strategy="auto", # As in imbalanced-learn
         random_state=None, # Seed
         n_jobs=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
-        verbose=1, # Show progress bars?
+        verbose=1, # Show progress bars? 1: not inside pipelines, searches and workers of joblib; 2: always
     ):
         super().__init__(sampling_strategy=sampling_strategy)
         self.llm, self.preset, self.condition, self.permutation, self.finetune_on = llm, preset, condition, permutation, finetune_on
@@ -400,6 +463,8 @@ class ImbLLM(BaseOverSampler):
         ]:
             if wrong: raise ValueError(message)
 
+    def _bars(self): return self.verbose > 1 or bool(self.verbose) and not _nested()
+
     def _n_threads(self):
         "Threads to use. A model as small as the embedded one gains little from a second and loses much when the cores are shared."
         if self.n_jobs is not None: return self.n_jobs
@@ -413,41 +478,49 @@ class ImbLLM(BaseOverSampler):
         if not isinstance(X, pd.DataFrame): X = check_array(X, dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
         twice = X.columns[X.columns.duplicated()].unique() if isinstance(X, pd.DataFrame) else []
         if not len(twice): validate_data(self, X=X, y=y, reset=True, skip_check_array=True)
-        try: check_sampling_strategy(self.sampling_strategy, y, self._sampling_type)
-        except ValueError as e: raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y: {e}") from e
+        try: _whole_counts(check_sampling_strategy(self.sampling_strategy, y, self._sampling_type))
+        except ValueError as e: raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, whose classes are {_class_sizes(y)}: {e}") from e
         return X, y, binarize_y
 
     def fit(self,
         X, # Table `(n, d)`: DataFrame, of pandas or polars, Arrow table, data set of Hugging Face, array, list of rows or sparse matrix
-        y, # Labels `(n,)`
+        y, # Labels `(n,)`, or the name of their column in a frame
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`. Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated."""
         self._validate_params()
+        X, y = _without_target(X, y)
         (X, self._host), (y, _) = _hosted(X), _hosted(y)
         _refuse(X, y)
+        y = _natural_labels(_from_one_hot(y)[0])
         check_classification_targets(y)
         name = getattr(y, "name", None)
         X, y, _ = self._check_X_y(X, y)
-        self.sampling_strategy_ = check_sampling_strategy(self.sampling_strategy, y, self._sampling_type)
+        self.sampling_strategy_ = _whole_counts(check_sampling_strategy(self.sampling_strategy, y, self._sampling_type))
         return self._train(X, y, name)
 
     def fit_resample(self,
         X, # Table `(n, d)`, of any kind that `fit` takes
-        y, # Labels `(n,)`
+        y, # Labels `(n,)`, or the name of their column in a frame
         **params, # Metadata; none is used
     ): # -> X_resampled, y_resampled
         """Fine-tune, sample, and return the rebalanced table: the given rows first, then the new ones.
 
         Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`; row order and values of given rows are
-        unchanged. With `keep_original=False` the given rows of an oversampled class are replaced, as in the paper.
+        unchanged. With `keep_original=False` the given rows of an oversampled class are replaced, as in the paper. Where `y` names a column of `X`, `X_resampled` is without it.
         """
+        X, y = _without_target(X, y)
         (X, self._host), (y, labels_host) = _hosted(X), _hosted(y)
         _refuse(X, y)
         self._label_name = getattr(y, "name", None)
+        given, (y, one_hot) = y, _from_one_hot(y)
+        y = _natural_labels(y)
         X, y = super().fit_resample(X, y, **params)
+        if one_hot: y = one_hot(y)
+        elif getattr(given, "dtype", None) == object: y = y.astype(object)
         return _given_back(X, self._host), _given_back(y, labels_host)
 
     def _fit_resample(self, X, y):
+        self.sampling_strategy_ = _whole_counts(self.sampling_strategy_)
         new = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
         if not new: return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
         self._train(X, y, self._label_name, to_resample=True)
@@ -482,6 +555,7 @@ class ImbLLM(BaseOverSampler):
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
         columns = [label, *self.schema_.columns]
         codes = np.c_[_codes(label, y), self.schema_.encode(frame)]
+        _warn_of_columns(self.schema_, codes, len(label))
         wanted = [c for c, n in self.sampling_strategy_.items() if n > 0] or list(self.sampling_strategy_)
         targets = np.sort(_codes(label, np.array(wanted, dtype=y.dtype)))
         learnt = np.arange(len(label)) if self._setting("finetune_on") in ALL_ROWS else targets
@@ -552,7 +626,7 @@ class ImbLLM(BaseOverSampler):
             held_out=None if held is None else Corpus(codec, held, permutation=permutation, batch_size=256, seed=seed),
             checkpoint_dir=self.checkpoint_dir, checkpoint_every=self.checkpoint_every, fingerprint=self._fingerprint(codes), learn_names=not self.constrained,
             gradient_accumulation_steps=self.gradient_accumulation_steps, gradient_checkpointing=self.gradient_checkpointing,
-            bf16=self._bf16(self.model_.device), seed=seed, verbose=bool(self.verbose))
+            bf16=self._bf16(self.model_.device), seed=seed, verbose=self._bars())
         if adapters is not None: self.model_ = merge_lora(adapters).eval()
 
     def _rows_per_update(self):
@@ -665,7 +739,7 @@ class ImbLLM(BaseOverSampler):
             good, rng = np.flatnonzero(rejected == ""), np.random.default_rng([seed, label, *key, 1])
             score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength and len(good) else np.zeros(len(good))
             if self._known is not None: score[self._repeats(codes[good], [words[k] for k in good])] = -np.inf # copies of given rows come last
-            passed_over = np.delete(good, choose(score, min(size, len(good)), strength, rng))
+            passed_over = np.delete(good, choose(score, min(size, len(good)), strength, rng, self._missing(codes[good])))
             rejected[passed_over] = "passed over"
             return codes, words, rejected
 
@@ -680,6 +754,11 @@ class ImbLLM(BaseOverSampler):
             values = self._codec.columns[j].values
             for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = LEAF
         return codes
+
+    def _missing(self, codes):
+        "Which cells of the columns that have missing ones are missing, `(n, k)` bool."
+        gaps = [(j, c.n_present) for j, c in enumerate(self._codec.columns) if j and c.has_missing]
+        return np.stack([codes[:, j] == missing for j, missing in gaps], axis=1) if gaps else None
 
     def _repeats(self, codes, words):
         "Which rows repeat a given one, `(n,)` bool."
@@ -705,7 +784,7 @@ class ImbLLM(BaseOverSampler):
             return pd.concat(frames, ignore_index=True), counts
 
         parts, total = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))], Counter()
-        with tqdm(total=n, desc=f"sampling {bar}".strip(), disable=not self.verbose, delay=1, unit="row") as progress:
+        with tqdm(total=n, desc=f"sampling {bar}".strip(), disable=not self._bars(), delay=1, unit="row") as progress:
             for frame, counts in in_parallel(part, parts, n_jobs):
                 self.counts_.update(counts); total.update(counts)
                 progress.update(len(frame))
@@ -727,7 +806,7 @@ class ImbLLM(BaseOverSampler):
         return self._stream(n, code, conditions, seed, n_jobs)
 
     def _check_fitted(self):
-        if not self.__sklearn_is_fitted__(): raise ValueError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
+        if not self.__sklearn_is_fitted__(): raise NotFittedError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
         self._validate_params() # they may have been changed since
 
     def __sklearn_is_fitted__(self): return hasattr(self, "_frequency")
@@ -854,7 +933,7 @@ class ImbLLM(BaseOverSampler):
         seed, columns, who = self._drawn_seed(random_state), self._codec.columns, np.flatnonzero(missing.any(1))
         grammar = self._narrowed({j: (-math.inf, math.inf) if self._codec.letters[j] else list(range(columns[j].n_present)) for j in 1 + np.flatnonzero(missing.any(0))})
         new = []
-        with self._computing(self._n_threads()), tqdm(total=len(who), desc="imputing", disable=not self.verbose, delay=1, unit="row") as progress:
+        with self._computing(self._n_threads()), tqdm(total=len(who), desc="imputing", disable=not self._bars(), delay=1, unit="row") as progress:
             for i, rows in enumerate(np.split(who, range(self._batch_size(), len(who), self._batch_size()))):
                 rng, generator = np.random.default_rng([seed, i]), torch.Generator().manual_seed(hash((seed, i)) % 2**63)
                 ask = np.c_[np.zeros(len(rows), dtype=bool), missing[rows]] | (codes[rows] < 0)
@@ -1034,9 +1113,11 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     ) -> "ImbLLMClassifier": # The classifier itself
         """Rebalance the table, train the classifier on it; returns `self`."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), caller_name="ImbLLMClassifier")
+        X, y = _without_target(X, y)
         name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
         X = self._checked(X, reset=True)
         _refuse(X, y)
+        y = _natural_labels(y)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) == 1: raise ValueError(f"y has one class, {as_python(self.classes_[0])!r}; a classifier needs at least two.")

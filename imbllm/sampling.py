@@ -666,15 +666,49 @@ def label_logit(
     def under(c): return np.stack([field_log_probs(model, grammar, np.c_[np.full(len(codes), c), codes[:, 1:]], o, 1, spelled).sum(1) for o in orders])
     return (under(label) - np.logaddexp.reduce([math.log(w) + under(c) for c, w in others.items()], axis=0)).mean(0)
 
+
+# %% ../nbs/06_sampling.ipynb #2ab61e24
+def _inclusion(log_weight, n):
+    "Chance of each candidate to be among `n` drawn one after the other by weight, `(m,)`, as it is for many candidates."
+    weight = np.exp(log_weight - log_weight.max())
+    time = n / weight.sum()
+    for _ in range(30): # Newton's method, from below
+        missed = np.exp(-time * weight)
+        if missed.sum() - len(weight) + n < 1e-6 * n: break
+        time += (missed.sum() - len(weight) + n) / (weight * missed).sum()
+    return 1 - np.exp(-time * weight)
+
+def _levelled(log_weight, n, marks):
+    "The log-weights, changed for the candidates with a mark so that each mark is as frequent among `n` drawn as among all."
+    share = marks.mean(0)
+    marks = marks[:, (share > 0) & (share < 1)].astype(float)
+    goal, offset = marks.sum(0) / (len(marks) - marks.sum(0)), np.zeros(marks.shape[1])
+    if not marks.size or n >= len(marks): return log_weight
+    for _ in range(50):
+        chance = _inclusion(log_weight + marks @ offset, n)
+        drawn = chance @ marks
+        step = np.log(goal) - np.log(drawn / (chance.sum() - drawn))
+        offset += step
+        if np.abs(step).max() < 1e-3: break
+    return log_weight + marks @ offset
+
 def choose(
     score:np.ndarray, # Of each candidate, `(m,)`
     n:int, # How many to keep, at most `m`
     strength:float, # Of the preference; 0 keeps any
     rng:np.random.Generator, # Source of randomness
+    marks:np.ndarray=None, # What the preference must not change the frequency of, `(m, k)` bool
 ) -> np.ndarray: # Positions of those that are kept, `(n,)`, ascending
-    """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left; those with a score of minus infinity come last, whatever the strength. Source: the Gumbel top-n trick (Kool et al., 2019)."""
+    """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left.
+
+    Those with a score of minus infinity come last, whatever the strength. With `marks`, such as which cells are
+    missing, the weights are corrected by iterative proportional fitting so that each mark keeps its expected rate.
+    Source: the Gumbel top-n trick (Kool et al., 2019); raking (Deming and Stephan, 1940).
+    """
     last = np.isneginf(score)
-    return np.sort(np.argsort(-(np.where(last, -np.inf, strength * np.where(last, 0, score)) + rng.gumbel(size=len(score))), kind="stable")[:n])
+    weight = np.where(last, -np.inf, strength * np.where(last, 0, score))
+    if marks is not None and strength and n < (~last).sum(): weight[~last] = _levelled(weight[~last], n, marks[~last])
+    return np.sort(np.argsort(-(weight + rng.gumbel(size=len(score))), kind="stable")[:n])
 
 # %% ../nbs/06_sampling.ipynb #375f26b2
 @torch.no_grad()
