@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND',
-           'BAYES_ORDERS', 'FULL_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'STATE', 'FORMAT', 'PICKLES',
-           'WorkerError', 'in_parallel', 'Halving', 'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM',
-           'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
+           'BAYES_ORDERS', 'FULL_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'EXCLUDED', 'STATE', 'FORMAT',
+           'PICKLES', 'WorkerError', 'in_parallel', 'Halving', 'Excluded', 'SavedModelError', 'seal', 'unseal',
+           'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
 import hashlib, json, logging, math, numbers, os, shutil, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 import joblib
 import numpy as np
@@ -43,7 +44,7 @@ from .models import add_lora, check_context, context_limit, embedded_model, load
 from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
-from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_to_json, encode_column, encode_nearest, fresh_keys, identifiers, infer_column, infer_schema,
+from .schema import (Column, ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_names, column_to_json, encode_column, encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema,
     is_foreign, number_text)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
@@ -239,6 +240,77 @@ def _balanced_weights(columns, codes):
     w = 1 / size[codes[:, 0]]
     return [np.bincount(codes[:, j], w, minlength=len(c))[:c.n_present] for j, c in enumerate(columns)]
 
+# %% ../nbs/07_oversampler.ipynb #c1ec2e28
+EXCLUDED = "key", "missing", "drop"
+
+def _holds_missing(dtype): return not (isinstance(dtype, np.dtype) and dtype.kind in "iub")
+
+class Excluded:
+    """Columns of a table that are not learnt: `columns` lists the position of each, what new rows have there (`"key"`, `"missing"` or `"drop"`) and its `Column`, whose values are keys that were given, or a missing one."""
+    def __init__(self,
+        columns=(), # `(position, how, Column)` of each, by position
+    ): self.columns = sorted(columns, key=lambda c: c[0])
+
+    @classmethod
+    def of(cls,
+        frame:pd.DataFrame, # A table, `(n, d)`
+        exclude, # Names, positions or mask of columns, a dictionary that gives each name one of `EXCLUDED`, or None
+    ):
+        "The columns that `exclude` means, with what they need. Raises `TableError`, naming the column, for what it cannot be filled with."
+        how = dict(exclude) if isinstance(exclude, dict) else {}
+        names = column_names(frame, list(how) if how else exclude, "exclude")
+        wrong = {name: h for name, h in how.items() if h not in EXCLUDED}
+        if wrong: raise TableError(f"exclude must give each column one of {', '.join(EXCLUDED)}; got {wrong}.")
+        return cls([(i, *_excluded(frame.iloc[:, i], how.get(name))) for i, name in enumerate(frame.columns) if name in names])
+
+    @property
+    def names(self): return [col.name for _, _, col in self.columns]
+
+    @property
+    def dropped(self): return [col.name for _, how, col in self.columns if how == "drop"]
+
+    def learnt(self, d): return [i for i in range(d) if i not in {at for at, _, _ in self.columns}]
+
+    def fill(self,
+        frame:pd.DataFrame, # New rows, the learnt columns only
+        rng:np.random.Generator, # Source of randomness
+        whole:bool=False, # Put in columns that are to be dropped, too, with any value?
+    ) -> pd.DataFrame: # New rows with the columns that are not learnt
+        "Put the columns into a frame of new rows; keys go on from call to call."
+        parts, n = [frame.iloc[:, i] for i in range(frame.shape[1])], len(frame)
+        for k, (at, how, col) in enumerate(self.columns):
+            if how == "drop" and not whole: continue
+            new = fresh_keys(col, n, rng) if how == "key" else col.values.iloc[[0] * n]
+            if how == "key": self.columns[k] = at, how, replace(col, values=new)
+            dropped_before = 0 if whole else sum(h == "drop" for _, h, _ in self.columns[:k])
+            parts.insert(at - dropped_before, new.rename(col.name))
+        return frame_of(parts, n)
+
+    def without_given(self,
+        rng:np.random.Generator, # Source of randomness
+    ): # -> Excluded
+        "The same with a few new keys in place of the given ones, so that these can be forgotten."
+        def forgotten(how, col):
+            if how == "missing": return col
+            return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else col.values.iloc[:0])
+        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
+
+def _excluded(s, how):
+    "What new rows have in the column `s`, and a `Column` of what is needed for that."
+    name, unique = as_python(s.name), s.is_unique and s.notna().all()
+    if how == "drop": return how, Column(name, "categorical", s.iloc[:1])
+    if how == "key" and not unique:
+        raise TableError(f"exclude: column {name!r} has no keys, as values are missing or occur twice; use 'missing' or 'drop'.")
+    if how == "key" or how is None and unique:
+        col = infer_column(s)
+        try: fresh_keys(col, 1, np.random.default_rng(0))
+        except TableError as e:
+            if how: raise TableError(f"exclude: {e} Or use 'missing' or 'drop'.") from e
+        else: return "key", col
+    if not _holds_missing(s.dtype):
+        raise TableError(f"exclude: column {name!r} of dtype {s.dtype} cannot hold missing cells; use 'key' or 'drop', or convert it, for example with astype('Int64').")
+    return "missing", Column(name, "categorical", s.iloc[:1].reset_index(drop=True).reindex([1]).reset_index(drop=True), True, 1.)
+
 # %% ../nbs/07_oversampler.ipynb #0d81de92
 class SavedModelError(ValueError):
     "A folder that holds no saved model, or one that cannot be trusted or read; the message names the file."
@@ -367,7 +439,7 @@ class ImbLLM(BaseOverSampler):
         "early_stopping": ["boolean"], "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "lora": [Interval(numbers.Integral, 1, None, closed="left"), dict, None], "gradient_accumulation_steps": [Interval(numbers.Integral, 1, None, closed="left")],
         "gradient_checkpointing": ["boolean"], "load_in_4bit": ["boolean"], "attn_implementation": [str, None],
-        "categorical_features": ["array-like", str, numbers.Integral, None],
+        "categorical_features": ["array-like", str, numbers.Integral, None], "exclude": ["array-like", dict, str, numbers.Integral, None],
         "keep_original": ["boolean", None], "drop_copies": ["boolean"], "n_bins": [Interval(numbers.Integral, 2, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None], "checkpoint_every": [Interval(numbers.Integral, 1, None, closed="left")],
         "device": [str], "bf16": ["boolean", None], "n_jobs": [Interval(numbers.Integral, 1, None, closed="left"), Options(numbers.Integral, {-1}), None],
@@ -403,6 +475,7 @@ class ImbLLM(BaseOverSampler):
         load_in_4bit=False, # Load a pre-trained model in 4 bits (CUDA, with `lora`)?
         attn_implementation=None, # Attention of a pre-trained model, as in `transformers`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
+        exclude=None, # Columns not to learn: names, positions or a mask, or `{name: "key", "missing" or "drop"}` that says what new rows have there
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         drop_copies=False, # Draw again what equals a given row, of any class, in every feature?
         n_bins=50, # Embedded model: bins of a number with more distinct values
@@ -424,7 +497,8 @@ class ImbLLM(BaseOverSampler):
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.lora, self.gradient_accumulation_steps, self.gradient_checkpointing = lora, gradient_accumulation_steps, gradient_checkpointing
         self.load_in_4bit, self.attn_implementation = load_in_4bit, attn_implementation
-        self.categorical_features, self.keep_original, self.drop_copies, self.n_bins = categorical_features, keep_original, drop_copies, n_bins
+        self.categorical_features, self.exclude = categorical_features, exclude
+        self.keep_original, self.drop_copies, self.n_bins = keep_original, drop_copies, n_bins
         self.checkpoint_dir, self.checkpoint_every, self.device, self.bf16 = checkpoint_dir, checkpoint_every, device, bf16
         self.random_state, self.n_jobs, self.verbose = random_state, n_jobs, verbose
 
@@ -515,6 +589,7 @@ class ImbLLM(BaseOverSampler):
         given, (y, one_hot) = y, _from_one_hot(y)
         y = _natural_labels(y)
         X, y = super().fit_resample(X, y, **params)
+        X = self._without_dropped(X)
         if one_hot: y = one_hot(y)
         elif getattr(given, "dtype", None) == object: y = y.astype(object)
         return _given_back(X, self._host), _given_back(y, labels_host)
@@ -522,14 +597,24 @@ class ImbLLM(BaseOverSampler):
     def _fit_resample(self, X, y):
         self.sampling_strategy_ = _whole_counts(self.sampling_strategy_)
         new = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
-        if not new: return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
+        if not new:
+            self._excluded = Excluded.of(as_frame(X), self.exclude)
+            return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
         self._train(X, y, self._label_name, to_resample=True)
         kept = np.ones(len(y), dtype=bool)
         if not self._setting("keep_original"):
             for label in new: new[label] += int((y == label).sum()); kept &= y != label
-        try: frame = pd.concat([f for label, n in new.items() for f in self._stream(n, self._label_code(label), {}, self._seed, 1, str(label))], ignore_index=True)
-        finally: self._known = None
+        rng = np.random.default_rng(self._seed)
+        try: frame = pd.concat([self._excluded.fill(f, rng, whole=True) for label, n in new.items() for f in self._stream(n, self._label_code(label), {}, self._seed, 1, str(label))], ignore_index=True)
+        finally: self._known, self._excluded = None, self._excluded.without_given(rng)
         return self._joined(X, kept, frame), np.r_[y[kept], np.repeat(np.array(list(new), dtype=y.dtype), list(new.values()))]
+
+    def _without_dropped(self, X):
+        "`X` without the columns that new rows do not have."
+        gone = [at for at, how, _ in self._excluded.columns if how == "drop"]
+        if not gone: return X
+        rest = np.setdiff1d(np.arange(X.shape[1]), gone)
+        return X.iloc[:, rest] if isinstance(X, pd.DataFrame) else X[:, rest] # of an array or a sparse matrix
 
     def _joined(self, X, kept, frame):
         "Given rows that are kept, then new ones, in the container of `X`."
@@ -551,7 +636,10 @@ class ImbLLM(BaseOverSampler):
         self._check_settings()
         vars(self).pop("_frequency", None) # from here to the end of training this is not fitted, whatever interrupts
         frame = as_frame(X)
-        self.schema_, self._as_array = infer_schema(frame, self.categorical_features), not isinstance(X, pd.DataFrame)
+        self._excluded, self._as_array = Excluded.of(frame, self.exclude), not isinstance(X, pd.DataFrame)
+        self._names, categorical = frame.columns.tolist(), column_names(frame, self.categorical_features, "categorical_features")
+        if self._excluded.columns: frame = frame.iloc[:, self._excluded.learnt(frame.shape[1])]
+        self.schema_ = infer_schema(frame, list(categorical - set(self._excluded.names)) or None)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
         columns = [label, *self.schema_.columns]
         codes = np.c_[_codes(label, y), self.schema_.encode(frame)]
@@ -571,6 +659,7 @@ class ImbLLM(BaseOverSampler):
         self._rows = codes if self._setting("condition") == "borderline" else None
         self._known = {row.tobytes() for row in codes} if to_resample else None # there only, so that a loaded model samples as a fitted one does
         self._digests = _row_digests(codes)
+        if not to_resample: self._excluded = self._excluded.without_given(np.random.default_rng(self._seed))
         self._frequency = {int(t): [np.bincount(codes[codes[:, 0] == t, j], minlength=len(c)) for j, c in enumerate(columns)] for t in learnt}
         return self
 
@@ -803,7 +892,8 @@ class ImbLLM(BaseOverSampler):
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}.")
         code, conditions = self._label_code(self._rarest() if label is None else label), self._conditions(given)
         seed, self.counts_ = self._drawn_seed(random_state), Counter()
-        return self._stream(n, code, conditions, seed, n_jobs)
+        frames, excluded, rng = self._stream(n, code, conditions, seed, n_jobs), Excluded(self._excluded.columns), np.random.default_rng(seed)
+        return (excluded.fill(frame, rng) for frame in frames) if excluded.columns else frames
 
     def _check_fitted(self):
         if not self.__sklearn_is_fitted__(): raise NotFittedError(f"This {type(self).__name__} is not fitted yet, or its last fit did not end; call fit or fit_resample first.")
@@ -864,6 +954,12 @@ class ImbLLM(BaseOverSampler):
                 wrong = s[refused].tolist()[0]
                 raise UnknownValueError(f"X: column {col.name!r} cannot be {wrong!r}: the model writes only {'values that it saw' if not letters else 'numbers like those that it saw'}. handle_unknown='ignore' takes the nearest number, and leaves an unknown category out.")
         return frame, codes, spelled
+
+    def _with_excluded(self, learnt, X):
+        "Columns that are learnt, and at their places those of `X` that are not."
+        if not self._excluded.columns: return learnt
+        names = [name for name in self._names if name in X]
+        return pd.concat([learnt[[n]] if n in learnt else X[[n]] for n in names], axis=1)
 
     def _orders(self, n, k, rng):
         "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
@@ -944,6 +1040,7 @@ class ImbLLM(BaseOverSampler):
                 progress.update(len(rows))
         out = frame.copy()
         if len(who): _fill(out, missing, who, pd.concat(new, ignore_index=True).iloc[:, 1:], self.schema_)
+        out = self._with_excluded(out, as_frame(X))
         return _given_back(out, host) if isinstance(X, pd.DataFrame) else out.to_numpy()
 
     # --- looked at from outside ---
@@ -960,6 +1057,7 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         name, lacking = self._codec.columns[0].name, {c: k for c, k in getattr(self, "sampling_strategy_", {}).items() if k} or {self._rarest(): 2000}
         def table(X, y): return pd.concat([as_frame(X).reset_index(drop=True), pd.Series(np.asarray(y), name=name)], axis=1)
+        if dropped := self._excluded.dropped: X, test = as_frame(X).drop(columns=dropped), test and (as_frame(test[0]).drop(columns=dropped), test[1])
         drawn = [(self.sample(n or min(k, 2000), label), label) for label, k in lacking.items()]
         return report(table(X, y), pd.concat([table(rows, [label] * len(rows)) for rows, label in drawn], ignore_index=True), name, None if test is None else table(*test), **options)
 
@@ -1005,7 +1103,8 @@ class ImbLLM(BaseOverSampler):
         tokenizer = self._codec.tokenizer
         holds = "distinct values of each column; counts of each value per class that was learnt; no rows" + ", but a digest of each" * self.drop_copies
         return dict(version=_version(), contains=holds, digests=self._digests.tolist() if self.drop_copies else None, params=params | dict(preset=self.preset or self._preset),
-            columns=[column_to_json(c) for c in self._codec.columns], as_array=self._as_array,
+            columns=[column_to_json(c) for c in self._codec.columns], as_array=self._as_array, names=[list(n) if isinstance(n, tuple) else as_python(n) for n in self._names],
+            excluded=[dict(at=at, how=how, column=column_to_json(c)) for at, how, c in self._excluded.columns],
             bins=tokenizer.bins if isinstance(tokenizer, TableTokenizer) else None, n_bins=self.n_bins,
             frequency={str(t): [f.tolist() for f in fs] for t, fs in self._frequency.items()})
 
@@ -1027,6 +1126,8 @@ class ImbLLM(BaseOverSampler):
             self._validate_params()
             columns = [column_from_json(d) for d in state["columns"]]
             self.schema_, self._as_array, self._host, self._random = Schema(columns[1:]), state["as_array"], None, check_random_state(self.random_state)
+            self._excluded = Excluded([(d["at"], d["how"], column_from_json(d["column"])) for d in state.get("excluded", [])])
+            self._names = [tuple(n) if isinstance(n, list) else n for n in state.get("names", self.schema_.names)]
             self._seed, self.counts_, self.verifier_, self._rows, self._known = int(self._random.randint(2**31)), Counter(), None, None, None
             if state["bins"] is None: self._build(columns, None, folder)
             else:
@@ -1125,6 +1226,11 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         self.sampler_ = clone(self.sampler) if self.sampler is not None else ImbLLM(random_state=self.seed_, verbose=0)
         if not self.sampler_._knows_all(): raise ValueError(f"sampler={self.sampler!r} does not learn every class with the label first, so it has no opinion on a row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one of {', '.join(LABEL_FIRST)}.")
         labels = pd.Series(y, name=name)
+        if self.sampler_.exclude is not None: # neither the model nor the classifier learns those
+            learnt = Excluded.of(as_frame(X), self.sampler_.exclude).learnt(X.shape[1])
+            categorical = column_names(as_frame(X), self.sampler_.categorical_features, "categorical_features")
+            X = as_frame(X).iloc[:, learnt]
+            self.sampler_.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
         X_res, y_res = self.sampler_.fit_resample(X, labels)
         if not hasattr(self.sampler_, "model_"): self.sampler_.fit(X, labels) # an even table needs no rows, but the model is wanted
         estimator = clone(self.estimator) if self.estimator is not None else make_pipeline(FunctionTransformer(self._numbers), XGBClassifier(random_state=self.seed_, n_jobs=1))

@@ -668,28 +668,29 @@ def label_logit(
 
 
 # %% ../nbs/06_sampling.ipynb #2ab61e24
-def _inclusion(log_weight, n):
-    "Chance of each candidate to be among `n` drawn one after the other by weight, `(m,)`, as it is for many candidates."
-    weight = np.exp(log_weight - log_weight.max())
+def _times(weight, n):
+    "The time at which `n` of the candidates have come, on average, if each comes at a rate of its weight."
     time = n / weight.sum()
     for _ in range(30): # Newton's method, from below
         missed = np.exp(-time * weight)
-        if missed.sum() - len(weight) + n < 1e-6 * n: break
-        time += (missed.sum() - len(weight) + n) / (weight * missed).sum()
-    return 1 - np.exp(-time * weight)
+        lack = missed.sum() - len(weight) + n
+        if lack < 1e-6 * n: break
+        time += lack / (weight * missed).sum()
+    return time
 
 def _levelled(log_weight, n, marks):
-    "The log-weights, changed for the candidates with a mark so that each mark is as frequent among `n` drawn as among all."
-    share = marks.mean(0)
-    marks = marks[:, (share > 0) & (share < 1)].astype(float)
-    goal, offset = marks.sum(0) / (len(marks) - marks.sum(0)), np.zeros(marks.shape[1])
+    "The log-weights, changed for candidates with marks so that each mark is as frequent among `n` drawn as among all."
+    marks = marks[:, marks.any(0) & ~marks.all(0)].astype(float)
     if not marks.size or n >= len(marks): return log_weight
-    for _ in range(50):
-        chance = _inclusion(log_weight + marks @ offset, n)
-        drawn = chance @ marks
-        step = np.log(goal) - np.log(drawn / (chance.sum() - drawn))
-        offset += step
-        if np.abs(step).max() < 1e-3: break
+    goal, offset = n * marks.mean(0), np.zeros(marks.shape[1])
+    for _ in range(50): # Newton's method; marks may come together
+        weight = np.exp((now := log_weight + marks @ offset) - now.max())
+        rate = _times(weight, n) * weight
+        gap = goal - (1 - np.exp(-rate)) @ marks
+        if np.abs(gap).max() < 1e-3 * n: break
+        slope = rate * np.exp(-rate)
+        felt = slope @ marks
+        offset += np.clip(np.linalg.lstsq(marks.T * slope @ marks - np.outer(felt, felt) / slope.sum(), gap)[0], -1, 1)
     return log_weight + marks @ offset
 
 def choose(
@@ -702,8 +703,8 @@ def choose(
     """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left.
 
     Those with a score of minus infinity come last, whatever the strength. With `marks`, such as which cells are
-    missing, the weights are corrected by iterative proportional fitting so that each mark keeps its expected rate.
-    Source: the Gumbel top-n trick (Kool et al., 2019); raking (Deming and Stephan, 1940).
+    missing, the weights are corrected so that each mark keeps its expected rate.
+    Source: the Gumbel top-n trick (Kool et al., 2019).
     """
     last = np.isneginf(score)
     weight = np.where(last, -np.inf, strength * np.where(last, 0, score))

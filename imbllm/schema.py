@@ -6,8 +6,8 @@
 __all__ = ['MAX_PLAIN', 'KEY_NAMES', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError',
            'AllMissingError', 'NonFiniteError', 'UnknownValueError', 'ConditionError', 'as_python', 'column_kind',
            'number_text', 'Column', 'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers',
-           'as_cells', 'as_numbers', 'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'Schema', 'frame_of',
-           'infer_schema', 'identifiers', 'fresh_keys', 'column_to_json', 'column_from_json']
+           'as_cells', 'as_numbers', 'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'column_names', 'Schema',
+           'frame_of', 'infer_schema', 'identifiers', 'fresh_keys', 'column_to_json', 'column_from_json']
 
 # %% ../nbs/00_schema.ipynb #b5559846
 import base64, itertools, json, math, re, uuid
@@ -518,14 +518,20 @@ def as_frame(
     frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
     return frame.infer_objects() if X.dtype == object else frame
 
-def _categorical_names(frame, categorical_features):
-    "Names of the columns that `categorical_features` means: names, positions or a mask."
-    if categorical_features is None: return set()
-    wanted = np.atleast_1d(np.asarray(categorical_features, dtype=object))
+def column_names(
+    frame:pd.DataFrame, # A table
+    columns, # Names or positions of some of its columns, a mask, or None
+    argument:str, # Name of the argument, for the message
+) -> set: # Their names
+    """Names of the columns that are meant by names, positions or a mask. Raises `TableError` for those that the table does not have."""
+    if columns is None: return set()
+    if isinstance(columns, tuple) and columns in frame.columns: return {columns}
+    wanted = np.empty(len(columns), dtype=object) if pd.api.types.is_list_like(columns) else np.array([columns], dtype=object)
+    if pd.api.types.is_list_like(columns): wanted[:] = list(columns)
     if len(wanted) == frame.shape[1] and all(isinstance(w, (bool, np.bool_)) for w in wanted): return set(frame.columns[wanted.astype(bool)])
     names = [frame.columns[w] if isinstance(w, (int, np.integer)) and w not in frame.columns and -frame.shape[1] <= w < frame.shape[1] else w for w in wanted]
     unknown = [n for n in names if n not in frame.columns]
-    if unknown: raise TableError(f"categorical_features names {unknown}, which the table does not have; it has {list(frame.columns)}.")
+    if unknown: raise TableError(f"{argument} names {unknown}, which the table does not have; it has {list(frame.columns)}.")
     return set(names)
 
 # %% ../nbs/00_schema.ipynb #ffc78377
@@ -599,7 +605,7 @@ def infer_schema(
     if X.shape[0] == 0 or X.shape[1] == 0: raise EmptyTableError(f"The table has {X.shape[0]} rows and {X.shape[1]} columns; at least one of each is needed.")
     twice = list(X.columns[X.columns.duplicated()].unique())
     if twice: raise DuplicateColumnsError(f"Column names must differ; {', '.join(map(repr, twice))} occur more than once.")
-    categorical = _categorical_names(X, categorical_features)
+    categorical = column_names(X, categorical_features, "categorical_features")
     return Schema([infer_column(X[name], name in categorical) for name in X.columns])
 
 # %% ../nbs/00_schema.ipynb #0971a9f2
