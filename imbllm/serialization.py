@@ -11,8 +11,6 @@ import copy
 from functools import cached_property
 import numpy as np
 import pandas as pd
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 from .schema import Column, TableError
 
 # %% ../nbs/01_serialization.ipynb #22b6ae73
@@ -304,8 +302,10 @@ class Codec:
         return [{f: c for c, f in enumerate(forms)} for forms in self.forms]
 
 # %% ../nbs/01_serialization.ipynb #9bd562ba
-def byte_tokenizer() -> PreTrainedTokenizerFast: # The tokenizer
+def byte_tokenizer(): # -> A tokenizer of `transformers`
     "A tokenizer that knows the 256 bytes and an end token: to try or test the text path without a pre-trained vocabulary."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast # heavy, and only text models need it
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     t = Tokenizer(models.BPE({c: i for i, c in enumerate(["<|endoftext|>", *alphabet])}, []))
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -314,8 +314,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast: # The tokenizer
 # %% ../nbs/01_serialization.ipynb #35788d6b
 def sentencepiece_tokenizer(
     unigram:bool=False, # Choose pieces by likelihood (Unigram) rather than by merges (BPE)?
-) -> PreTrainedTokenizerFast: # The tokenizer
+): # -> A tokenizer of `transformers`
     "A tokenizer in Llama 2's manner, with ASCII, the 256 bytes and a few merges: to try or test the text path without a pre-trained vocabulary."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
     merges = [("▁", "▁"), ("▁", ","), ("▁", "i"), ("▁i", "s"), ("i", "n"), ("m", "i"), ("s", "s")]
     special, rest = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))], ["▁", *map(chr, range(33, 127)), *(a + b for a, b in merges)]
     if unigram: model = models.Unigram([(w, -9.) for w in special] + [(w, -4.) for w in rest], 0, byte_fallback=True)
