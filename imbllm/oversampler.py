@@ -43,7 +43,7 @@ from .permutation import PERMUTATIONS, leave_out, permute
 from .sampling import (CONDITIONS, LEAF, Grammar, accepted_rows, borderline_rows, choose, condition_on, decode_rows, label_logit, prompt_rows, rows_log_prob, rows_to_frame, spelled_texts, verify_by_bayes,
     verify_by_classifier, verify_by_label, write_rows)
 from .schema import (ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_to_json, encode_column, encode_nearest, infer_column, infer_schema,
-    is_foreign, number_text)
+    is_foreign, number_text, warn_of_words)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
 # %% ../nbs/07_oversampler.ipynb #59b55ec6
@@ -478,6 +478,7 @@ class ImbLLM(BaseOverSampler):
         vars(self).pop("_frequency", None) # from here to the end of training this is not fitted, whatever interrupts
         frame = as_frame(X)
         self.schema_, self._as_array = infer_schema(frame, self.categorical_features), not isinstance(X, pd.DataFrame)
+        warn_of_words(self.schema_, stacklevel=5)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
         columns = [label, *self.schema_.columns]
         codes = np.c_[_codes(label, y), self.schema_.encode(frame)]
