@@ -50,10 +50,17 @@ def _sort(values):
     if bool in types or (dt.date in types and any(issubclass(t, dt.datetime) for t in types)): return None
     return next((sort for sort, classes in _SORTS.items() if all(issubclass(t, classes) for t in types)), None)
 
+def _stamps(values):
+    "Moments without a time zone, to the microsecond, as far as the year 9999; to the nanosecond if some need it."
+    stamps = [pd.Timestamp(v) for v in values]
+    if any(s.tz for s in stamps): raise TypeError("a time zone beside moments that have none")
+    dtype = "M8[ns]" if any(s.nanosecond for s in stamps) else "M8[us]"
+    return np.array([s.to_datetime64() for s in stamps], dtype=dtype)
+
 def _dates(values, sort):
     "Moments, days, spans or times of day as dates or spans of NumPy and pandas."
     if sort == "day": return np.array(values, dtype="M8[D]").astype("M8[s]")
-    if sort == "moment": return pd.to_datetime(values, utc=all(v.tzinfo is not None for v in values))
+    if sort == "moment": return pd.to_datetime(values, utc=True) if all(v.tzinfo for v in values) else _stamps(values)
     if sort == "time": values = [dt.datetime.combine(dt.date.min, v.replace(tzinfo=None)) for v in values]
     return pd.to_timedelta([v - dt.datetime.min for v in values] if sort == "time" else values)
 
@@ -377,10 +384,10 @@ def _date_cells(col, cells):
         if isinstance(col.present.iloc[0], dt.time): cells = _dates([dt.time.fromisoformat(v) for v in cells], "time")
         elif own.kind == "m": cells = pd.to_timedelta(cells)
         elif zone: cells = [v.tz_convert(zone) if v.tz else v.tz_localize(zone) for v in map(pd.Timestamp, cells)]
-        else: cells = pd.to_datetime(cells)
+        else: cells = _stamps(cells)
     cells = pd.Series(cells, index)
     if zone and not getattr(cells.dtype, "tz", None): cells = cells.dt.tz_localize(zone)
-    if not zone and getattr(cells.dtype, "tz", None): raise TypeError("a time zone where the column has none")
+    if not zone and getattr(cells.dtype, "tz", None): raise TypeError("a time zone beside moments that have none")
     return cells
 
 def _meant(col, s):
