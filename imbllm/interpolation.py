@@ -87,5 +87,6 @@ class Interpolation:
         return codes, words
 
 def _rounded(x, col, code):
-    "`x` in words, with as many decimals as the value with that code."
+    "`x` in words, with as many decimals as the value with that code; that value itself where floats are too coarse."
+    if col.native.dtype.kind != "f" and abs(x) > 2**53: return col.texts[code]
     return number_text(round(float(x), int(col.decimals[code])) + 0.)

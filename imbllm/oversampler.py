@@ -37,7 +37,7 @@ from tqdm import tqdm
 from .interpolation import Interpolation
 from .permutation import PERMUTATIONS, leave_out, permute
 from .schema import (Column, ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_frame, as_numbers, as_pandas, as_python, column_from_json, column_names, column_to_json, encode_column, encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema,
-    is_foreign, number_text)
+    is_foreign, number_text, warn_of_words)
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
 # %% ../nbs/07_oversampler.ipynb #28ca1548
@@ -649,6 +649,7 @@ class ImbLLM(BaseOverSampler):
         self._names, categorical = frame.columns.tolist(), column_names(frame, self.categorical_features, "categorical_features")
         if self._excluded.columns: frame = frame.iloc[:, self._excluded.learnt(frame.shape[1])]
         self.schema_ = infer_schema(frame, list(categorical - set(self._excluded.names)) or None)
+        warn_of_words(self.schema_, stacklevel=5)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
         columns = [label, *self.schema_.columns]
         codes = np.c_[_codes(label, y), self.schema_.encode(frame)]

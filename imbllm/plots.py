@@ -331,7 +331,7 @@ def _shown(text, most=18):
 
 def _time_text(column):
     "How the numbers of a column of dates are written."
-    dtype = column.values.dtype
+    dtype = column.native.dtype
     unit = getattr(dtype, 'unit', None) or np.datetime_data(dtype)[0]
     if dtype.kind == 'm': return lambda v: str(pd.Timedelta(round(v), unit))
     return lambda v: str(pd.Timestamp(round(v), unit=unit)).removesuffix(' 00:00:00')[:16]

@@ -458,9 +458,9 @@ def given_cell(
     col:Column, # The column
     value, # A value for it
 ) -> tuple: # Code, and the value as a Series `(1,)` of the column's dtype
-    """Code of a value, or of the one nearest to it, and the value as a cell of the column's dtype. A category may be told by its text.
+    """Code of a value, or of the one nearest to it, and the value as a cell of the column's dtype.
 
-    Raises `ConditionError` if the column cannot have it.
+    A category may be given by its text. Raises `ConditionError` if the column cannot have it.
     """
     if not pd.api.types.is_scalar(value): raise ConditionError(f"given: column {col.name!r} takes a value, a list of values or a range (low, high); got {value!r}.")
     if pd.isna(value) and not col.has_missing: raise ConditionError(f"given: column {col.name!r} never had a missing value.")
