@@ -29,7 +29,7 @@ from .baselines import METHODS,Snapped,fits,get_method,snap
 from .datasets import dataset_names,load_dataset,make_income,train_test_cut
 from .finetuning import write_atomically
 from .oversampler import ImbLLM,in_parallel,opinion_pool
-from .metrics import Space,classification_scores,dcr,diversity_scores
+from .metrics import DIRECTIONS,Space,classification_scores,dcr,diversity_scores
 from .schema import decode_column,frame_of,infer_schema,nearest_codes
 
 # %% ../nbs/12_benchmark.ipynb #cfafcccb
@@ -119,7 +119,7 @@ def measure(
 ) -> dict: # What was measured, ready for JSON
     """Rebalance a table with a method, train the classifiers, and score them on the test part.
 
-    Returns `scores` of each classifier, `diversity` of the new rows and quantiles of their distances `dcr` (none for fewer than three minority rows to test on), how many `new_rows` there are, the share that is `valid`, and the seconds. Raises whatever the method raises.
+    Returns `scores` of each classifier, `diversity` of the new rows and quantiles of distances `dcr` to `unseen` and to `seen` rows, `from_unseen` rows to new ones, and the same Euclidean, `from_unseen_euclidean` (none for fewer than three minority rows to test on), how many `new_rows` there are, the share that is `valid`, and the seconds. Raises whatever the method raises.
     """
     method,(X, y) = get_method(cell.method), load_table(cell.dataset)
     X_train,X_test,y_train,y_test = train_test_cut(X, y, q=1 if method.every_row else cell.q, random_state=cell.seed)
@@ -140,8 +140,10 @@ def measure(
         Z_new = new if method.on_numbers else schema.numeric(new)
         frame,space = decoded(schema, new) if method.on_numbers else new, Space(schema)
         unseen,seen = X_test[code_test == rare], X_train[code == rare]
+        whole = train_test_cut(X, y, q=1, random_state=cell.seed)
+        uncut = whole[0][np.searchsorted(classes, whole[2]) == rare]
         out |= dict(new_rows=len(new), valid=_valid(Z_new, Z))
-        if len(unseen) > 2: out |= dict(diversity=diversity_scores(frame, unseen, seen, space), dcr={name: np.quantile(dcr(frame, rows, space), QUANTILES).round(6).tolist() for name,rows in (('unseen', unseen), ('seen', seen))})
+        if len(unseen) > 2: out |= dict(diversity=diversity_scores(frame, unseen, seen, space, uncut), dcr=_distances(frame, unseen, seen, space))
         Z,code = np.r_[Z, Z_new], np.r_[code, np.full(len(new), rare)]
     types = None
     if cell.protocol == 'published': Z,Z_test,types = _ranked(Z, categorical), _ranked(Z_test, categorical), ['c' if j in categorical else 'q' for j in range(Z.shape[1])]
@@ -151,6 +153,11 @@ def measure(
         p = opinion_pool(model.predict_proba(Z_test), opinion) if method.opinion else model.predict_proba(Z_test)
         out['scores'][name] = classification_scores(code_test, p, rare, p.argmax(1) if method.opinion else model.predict(Z_test))
     return out | dict(classifier_seconds=time.perf_counter() - start)
+
+def _distances(new, unseen, seen, space):
+    "Quantiles of the distances from new rows to unseen and to seen ones, and from unseen rows to new ones, also Euclidean as in the paper."
+    found = dict(unseen=dcr(new, unseen, space), seen=dcr(new, seen, space), from_unseen=dcr(new, unseen, space, DIRECTIONS[1]), from_unseen_euclidean=dcr(new, unseen, Space(space.schema, 'euclidean'), DIRECTIONS[1]))
+    return {name: np.quantile(d, QUANTILES).round(6).tolist() for name,d in found.items()}
 
 def _valid(Z_new, Z):
     "Share of new rows of which the table could have had every cell: complete where it is, in its ranges, on its lattices, and whole codes."
@@ -276,7 +283,7 @@ def results_frame(
     return pd.DataFrame(rows).drop_duplicates(keys, keep='last').sort_values(keys, ignore_index=True)
 
 # %% ../nbs/12_benchmark.ipynb #72bb3a32
-LOWER_IS_BETTER = 'log_loss','brier','copies','dcr_unseen','sample_seconds','classifier_seconds','seconds'
+LOWER_IS_BETTER = 'log_loss','brier','copies','dcr_unseen','paper_dcr','sample_seconds','classifier_seconds','seconds'
 
 def _one_setting(results, *free):
     "Refuse results that mix settings, which a mean must not."
@@ -308,7 +315,7 @@ def summary(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores
 ) -> pd.DataFrame: # One row per method, best first
-    """A metric as the paper prints it: one row per method with the mean over seeds for each data set, then the mean over data sets, the standard deviation over seeds (averaged over data sets), the mean rank, and the number of runs.
+    """A metric as the paper prints it: one row per method, the best mean rank first and of equal ranks the best mean, with the mean over seeds for each data set, then the mean over data sets, the standard deviation over seeds (averaged over data sets), the mean rank, and the number of runs.
 
     Means are over the seeds that a method has; ranks are over the seeds that all methods have. A method that lacks a data set has no mean over data sets and no rank.
     """
@@ -316,7 +323,8 @@ def summary(
     spread = results.groupby(['method', 'dataset'])[metric].std().groupby('method').mean()
     runs = results.dropna(subset=metric).groupby('method').size().reindex(table.columns, fill_value=0)
     out = table.T.assign(mean=table.dropna(axis=1).mean(), std=spread, rank=_paired(results, metric).rank(axis=1, ascending=metric in LOWER_IS_BETTER).mean(), runs=runs)
-    return out.sort_values('rank', kind='stable')
+    worse = 1 if metric in LOWER_IS_BETTER else -1
+    return out.sort_values(['rank', 'mean'], key=lambda s: s*worse if s.name == 'mean' else s, kind='stable')
 
 # %% ../nbs/12_benchmark.ipynb #97bafab8
 def _need(*modules):
