@@ -125,7 +125,7 @@ class Space:
     ) -> np.ndarray: # Distances to the `k` nearest rows of `B`, nearest first, `(n, k)`
         """Distances of `n` points to the `k` nearest of `m` others, nearest first, `(n, k)`. Raises `ValueError` unless `k` is in 1 to `m`."""
         if not isinstance(k, Integral) or not 1 <= k <= len(B[0]): raise ValueError(f"k must be at least 1 and at most the {len(B[0])} rows of the set in which neighbours are sought; got {k!r}.")
-        return np.concatenate([np.sort(np.partition(D, k - 1, axis=1)[:, :k], axis=1) for _, D in self.blocks(A, B)])
+        return np.concatenate([np.sort(np.partition(D, k - 1, axis=1)[:, :k], axis=1) if k > 1 else D.min(1, keepdims=True) for _, D in self.blocks(A, B)])
 
     def radii(self,
         A:tuple, # Points of `n` rows
