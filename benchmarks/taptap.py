@@ -18,15 +18,14 @@ The classifier is XGBoost, trained on the same training rows. Decoding under the
 the temperature (0.7) are this package's in all of them: the published checkpoint, the repair of rows that were cut
 off, and the published evaluation are not in the comparison. Rows that are in the file already are not measured again.
 """
-import argparse, datetime, os, platform, time, warnings
-from importlib.metadata import version
+import argparse, time, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.dummy import DummyClassifier
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM, TapTap
+from imbllm.benchmark import STAMPED, stamp
 from imbllm.datasets import load_dataset, train_test_cut
 from imbllm.metrics import classification_scores
 from imbllm.schema import infer_schema
@@ -34,10 +33,9 @@ from imbllm.schema import infer_schema
 RESULTS = Path(__file__).parent.parent / "results/taptap.csv"
 KEPT = "kept under the classifier's label"
 VARIANTS = ["Imbalance", KEPT, "published"]
-LIBRARIES = ["torch", "transformers", "pandas", "numpy", "xgboost"]
 MEASURED = ["dataset", "seed", "variant", "q", "llm", "new_rows", "minority_share", "paper_f1", "minority_f1",
             "balanced_accuracy", "average_precision", "seconds"]
-COLUMNS = [*MEASURED, "command", "version", *LIBRARIES, "machine", "date"]
+COLUMNS = [*MEASURED, "command", *STAMPED]
 
 def sampler_of(variant, seed, rare):
     "The sampler of a variant, which keeps every row that it draws."
@@ -78,15 +76,13 @@ def main():
     args.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = args.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    stamp = dict(command="python benchmarks/taptap.py", version=imbllm.__version__)
-    stamp |= {name: version(name) for name in LIBRARIES}
-    stamp |= dict(machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    made = dict(command="python benchmarks/taptap.py") | stamp()
     for seed in args.seeds:
         for name in args.tables:
             old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
             done = set(old[["dataset", "seed", "variant"]].itertuples(index=False, name=None))
             for row in measure(name, seed, done):
-                new = pd.DataFrame([row | stamp], columns=COLUMNS)
+                new = pd.DataFrame([row | made], columns=COLUMNS)
                 new.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False, float_format="%.4f")
                 print({k: row.get(k) for k in MEASURED}, flush=True)
 
