@@ -5,14 +5,14 @@
 On `make_income`, whose joint distribution is known: fine-tune on the minority of 6,000 rows, then measure on 1,500 fresh minority rows the mean negative log-likelihood (nats per row), and
 how much it rises when the columns of those rows are shuffled independently (`dependence`, 0 for a model that knows marginals only). No classifier and no test table is involved.
 """
-import datetime, functools, os, platform, time
+import functools, time
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
-import imbllm
 from imbllm import ImbLLM
+from imbllm.benchmark import stamp
 from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 from imbllm.finetuning import row_loss
 from imbllm.models import embedded_model
@@ -52,7 +52,7 @@ def main():
     X, y = make_income(6000, random_state=0)
     fresh, label = make_income(20_000, minority_share=.2, random_state=1)
     held = fresh[(label == INCOME_LABELS[1]).to_numpy() & np.logical_and.reduce([fresh[c].isin(set(X[c])) for c in X])][:1500]
-    stamp = dict(command="python benchmarks/ablation.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    stamped = dict(command="python benchmarks/ablation.py") | stamp()
     mix, rows = np.random.default_rng(0), [dict(setting="the true distribution", nats=-income_log_prob(held, INCOME_LABELS[1]).mean())]
     shuffled = held.apply(lambda c: mix.permutation(c.to_numpy()))
     for name, (arguments, change) in SETTINGS.items():
@@ -64,6 +64,6 @@ def main():
             own = nats(sampler, codes, rng)
             rows.append(dict(setting=name, seed=seed, nats=own, dependence=nats(sampler, mixed, rng) - own, fit_seconds=seconds))
             print(rows[-1], flush=True)
-    pd.DataFrame(rows).assign(**stamp).to_csv(RESULTS, index=False, float_format="%.3f")
+    pd.DataFrame(rows).assign(**stamped).to_csv(RESULTS, index=False, float_format="%.3f")
 
 if __name__ == "__main__": main()

@@ -5,14 +5,14 @@
 On `make_income`, whose joint distribution is known, five in a hundred rows rare in training and test: XGBoost learns the table alone, with rows drawn anew from the *true* distribution of the rare class, with those of `ImbLLM`, with copies, and with swapped cells. No method that writes
 rows can know more than the truth, so these are ceilings for all of them. `true rows, minority x 5` has four more real ones for each, which is what *Original* has over *Imbalance* elsewhere.
 """
-import datetime, math, os, platform, warnings
+import math, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM
 from imbllm.baselines import get_method
+from imbllm.benchmark import stamp
 from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 from imbllm.metrics import classification_scores
 from imbllm.sampling import choose
@@ -34,7 +34,7 @@ def chosen_true_rows(n, seed):
 
 def main():
     warnings.filterwarnings("ignore")
-    rows, stamp = [], dict(version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command="python benchmarks/ceiling.py")
+    rows, stamped = [], stamp() | dict(command="python benchmarks/ceiling.py")
     for few in (25, 100, 500):
         for seed in range(5):
             X, y = make_income(round(few / SHARE), minority_share=SHARE, random_state=seed)
@@ -47,7 +47,7 @@ def main():
             for way, added in ways.items():
                 Z, code = schema.numeric(pd.concat([X, added.astype(X.dtypes)])), np.r_[(y == RARE).astype(int), np.ones(len(added), dtype=int)]
                 p = XGBClassifier(random_state=seed, n_jobs=1).fit(Z, code).predict_proba(schema.numeric(X_test))
-                rows.append(dict(minority=few, seed=seed, way=way, rows=len(added)) | classification_scores((y_test == RARE).astype(int).to_numpy(), p, 1) | stamp)
+                rows.append(dict(minority=few, seed=seed, way=way, rows=len(added)) | classification_scores((y_test == RARE).astype(int).to_numpy(), p, 1) | stamped)
             print(few, seed, flush=True)
             pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.4f")
 

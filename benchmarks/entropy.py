@@ -5,13 +5,13 @@
 Each cell, a table and a seed, fits six embedded models on a fifth of the training minority, estimates the entropies of what they write, and measures coverage and average precision of rows drawn in eleven settings. Cells lie in FOLDER and are not measured again.
 An interval of a single cell covers the sampling of rows from models that are fitted; one over all tables (`table` is "all") is a bootstrap over tables, so it covers fits and tables. Entropies are in nats per row, under the order in which the row was written.
 """
-import argparse, datetime, itertools, json, os, platform, time, warnings
+import argparse, itertools, json, time, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
-from imbllm import ImbLLM, __version__
-from imbllm.benchmark import CLASSIFIERS
+from imbllm import ImbLLM
+from imbllm.benchmark import CLASSIFIERS, stamp
 from imbllm.datasets import dataset_names, load_dataset, train_test_cut
 from imbllm.entropy import chosen_change, data_marginals, draw_rows, grid_entropy, interval, order_bounds, plug_in, prompt_change, verdict
 from imbllm.finetuning import write_atomically
@@ -96,8 +96,7 @@ def measure(table, seed, n):
     fitted = time.perf_counter() - start
     found = [dict(zip(("proposition", "setting", "effect", "low", "high"), e)) for e in effects(models, n, seed)]
     lost = next(e["effect"] for e in found if e["proposition"] == "4")
-    return dict(table=table, seed=seed, rows=n, minority=int(y.value_counts().iloc[-1]), effects=found, settings=list(settings(models, (X, y, X_test, y_test), n, seed, lost)), fit_seconds=fitted, seconds=time.perf_counter() - start,
-                version=__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    return dict(table=table, seed=seed, rows=n, minority=int(y.value_counts().iloc[-1]), effects=found, settings=list(settings(models, (X, y, X_test, y_test), n, seed, lost)), fit_seconds=fitted, seconds=time.perf_counter() - start) | stamp()
 
 def over_tables(values, tables, statistic=np.mean, resamples=2000):
     "A statistic of a frame of values with a column `table`, and its 95 % interval by a bootstrap over tables."
@@ -139,8 +138,8 @@ def main():
         write_atomically(path, lambda part: Path(part).write_text(json.dumps(record, indent=1, default=float)))
         print(f"{table}, seed {seed}: {record['fit_seconds']:.0f} s of fitting, {record['seconds']:.0f} s in all", flush=True)
     records = [json.loads(p.read_text()) for p in sorted(out.glob(f"*-{args.rows}.json"))]
-    made = ["version", "machine", "date"]
-    def rows(kind): return pd.DataFrame([dict(table=r["table"], seed=r["seed"]) | e | {k: r[k] for k in made} for r in records for e in r[kind]])
+    made = ["version", "packages", "machine", "date"]
+    def rows(kind): return pd.DataFrame([dict(table=r["table"], seed=r["seed"]) | e | {k: r.get(k, "not recorded") for k in made} for r in records for e in r[kind]])
     found, drawn = rows("effects"), rows("settings")
     every = pd.concat([found, pd.DataFrame(summaries(found, drawn)).assign(**{k: found[k].max() for k in made})], ignore_index=True)
     every["verdict"] = [verdict(low, high) if pd.notna(low) and p not in MEASURED else "" for p, low, high in zip(every.proposition, every.low, every.high)]

@@ -6,15 +6,15 @@ Fine-tune on whole sentences of the 300 minority rows of `make_income` (and of i
 what was written freely. Two-sample tests: `auc` of XGBoost telling the two samples apart (five folds), `p` its permutation p-value (100 permutations), and `p_columns` the least p-value over the columns (Kolmogorov-Smirnov or
 chi-squared), times their number. `nats` are mean negative log-probabilities under the true distribution: of fresh true rows, of rows under the grammar, and of free ones. `null` rows compare two samples under the grammar with each other.
 """
-import datetime, os, platform, time
+import time
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, ks_2samp
 from sklearn.model_selection import StratifiedKFold, permutation_test_score
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM
+from imbllm.benchmark import stamp
 from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 
 RESULTS, N, RICH = Path(__file__).parent.parent / "results/grammar.csv", 2000, INCOME_LABELS[1]
@@ -33,7 +33,7 @@ def main():
     X, y = make_income(6000, random_state=0)
     truth, labels = make_income(20_000, minority_share=.2, random_state=1)
     true_nats = nats(truth[labels == RICH])
-    stamp = dict(command="python benchmarks/grammar.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    stamped = dict(command="python benchmarks/grammar.py") | stamp()
     rows = []
     for seed in [0, 1, 2]:
         sampler = ImbLLM(random_state=seed, constrained=False, verbose=0).fit(X, y)
@@ -48,6 +48,6 @@ def main():
                              rows_per_second_free=N / (middle - start), rows_per_second_grammar=N / (end - middle)))
             rows.append(dict(compares="null: grammar and grammar", **common, **two_samples(ruled, again, sampler.schema_, seed), nats_grammar=nats(ruled)))
             print(rows[-2:], flush=True)
-    pd.DataFrame(rows).assign(**stamp).to_csv(RESULTS, index=False, float_format="%.4f")
+    pd.DataFrame(rows).assign(**stamped).to_csv(RESULTS, index=False, float_format="%.4f")
 
 if __name__ == "__main__": main()

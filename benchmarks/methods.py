@@ -6,15 +6,15 @@
 Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the
 label, verified in four ways). `rejected` is the share of candidate rows that verification, or the choice among candidates, threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that are in the file already are not measured again.
 """
-import argparse, datetime, os, platform, time, warnings
+import argparse, time, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM, GReaT, PredLLM, TapTap, LITO
-from imbllm.baselines import snap
+from imbllm.baselines import fits
+from imbllm.benchmark import stamp
 from imbllm.datasets import load_dataset, train_test_cut
 from imbllm.metrics import classification_scores
 from imbllm.sampling import BudgetError
@@ -52,11 +52,11 @@ def measure(name, seed, studies, done):
         if new is not None:
             labels = np.r_[np.searchsorted(classes, y_train), np.full(n, rare)]
             p = XGBClassifier(random_state=seed, n_jobs=1).fit(encode(pd.concat([X_train, new], ignore_index=True)), labels).predict_proba(encode(X_test))
-            row |= classification_scores(codes, p, rare) | dict(valid=(encode(new) == snap(encode(new), encode(X_train))).all(1).mean())
+            row |= classification_scores(codes, p, rare) | dict(valid=fits(encode(new), encode(X_train)).all(1).mean())
         yield row
 
 COLUMNS = ["study", "setting", "dataset", "seed", "q", "llm", "failed", "fit_seconds", "sample_seconds", "sampled_rows", "rows_per_second", "drawn", "rejected", "paper_f1", "minority_f1", "average_precision", "valid",
-           "command", "version", "machine", "date"]
+           "command", "version", "packages", "machine", "date"]
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,12 +64,12 @@ def main():
     args.add_argument("--studies", nargs="+", default=["table III", "method", "verification"])
     args = args.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    stamp = dict(command="python benchmarks/methods.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    stamped = dict(command="python benchmarks/methods.py") | stamp()
     for seed in args.seeds:
         for name in args.tables:
             old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
             for row in measure(name, seed, args.studies, set(old[["study", "setting", "dataset", "seed"]].itertuples(index=False, name=None))):
-                pd.DataFrame([row | stamp], columns=COLUMNS).to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False, float_format="%.4f")
+                pd.DataFrame([row | stamped], columns=COLUMNS).to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False, float_format="%.4f")
                 print({k: v for k, v in row.items() if k not in ("q", "llm")}, flush=True)
 
 if __name__ == "__main__": main()

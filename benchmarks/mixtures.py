@@ -5,7 +5,7 @@
 On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
 rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again. `--only` measures the default and these ways, and leaves the others in the results as they are.
 """
-import argparse, datetime, json, os, platform, time, warnings
+import argparse, json, time, warnings
 from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
@@ -19,9 +19,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM, oversampler
-from imbllm.benchmark import load_table, train_test_cut
+from imbllm.benchmark import load_table, stamp, train_test_cut
 from imbllm.finetuning import cosine_schedule
 from imbllm.interpolation import Interpolation, interpolate, partners
 from imbllm.metrics import classification_scores
@@ -245,11 +244,11 @@ def main():
     logging.disable_progress_bar()
     out, rows = Path(args.out), []
     for part in ("tables", "models", "held", "candidates", "downstream"): (out / part).mkdir(parents=True, exist_ok=True)
-    stamp = dict(version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command="python benchmarks/mixtures.py")
+    stamped = stamp() | dict(command="python benchmarks/mixtures.py")
     tasks = [(group, seed, name) for group, seeds, names in (("choosing", args.choosing, CHOOSING), ("confirming", args.confirming, CONFIRMING)) for seed in map(int, filter(None, seeds.split(","))) for name in names]
     for part, measured in (("held-out rows", held_out), ("XGBoost", downstream)):
         for group, seed, name in tasks:
-            rows += [dict(dataset=name, group=group, seed=seed, part=part) | r | stamp for r in measured(name, seed, out)]
+            rows += [dict(dataset=name, group=group, seed=seed, part=part) | r | stamped for r in measured(name, seed, out)]
             print(part, seed, name, flush=True)
             pd.concat([old[~old["way"].isin(args.only or [])], pd.DataFrame(rows if not args.only else [r for r in rows if r["way"] in args.only])]).to_csv(RESULTS / "mixtures.csv", index=False, float_format="%.4f")
 

@@ -10,8 +10,9 @@ import argparse, warnings
 from pathlib import Path
 import pandas as pd
 from imbllm.baselines import METHODS
-from imbllm.benchmark import QUANTILES, grid, load_table, read_cell, results_frame, run
+from imbllm.benchmark import QUANTILES, STAMPED, grid, load_table, read_cell, results_frame, run, stamp
 from imbllm.datasets import dataset_names
+from imbllm.metrics import DIRECTIONS
 from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -21,18 +22,23 @@ PLAIN = ["ImbLLM-plain", "ImbLLM-inter"]
 TRAINED = ["TVAE", "TVAE-snapped", "CTGAN", "CTGAN-snapped", "GReaT", "TapTap"]
 QUICK = [m for m in METHODS if m not in (*SLOW, *OURS, *PLAIN, *TRAINED)]
 THREE = ("xgboost", "logistic", "forest")
-FIGURE_7 = ["RandomOver", "SMOTE-NC", "CTGAN", "GReaT", "Swap50", "ImbLLM", "ImbLLM-plain"]
+FIGURE_7 = ["RandomOver", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "CTGAN", "GReaT", "TapTap", "ImbLLM", "ImbLLM-plain"]
 FEW = ["german", "car", "insurance"]
+COMMAND = "python benchmarks/paper.py"
+DISTANCES = {"unseen": ("unseen", DIRECTIONS[0], "gower"), "seen": ("seen", DIRECTIONS[0], "gower"), # rows, direction and metric of what a cell's record calls so
+             "from_unseen": ("unseen", DIRECTIONS[1], "gower"), "from_unseen_euclidean": ("unseen", DIRECTIONS[1], "euclidean")}
 
 def studies():
     "Cells by study, the most wanted first."
     every = dataset_names()
+    table_two = [c for methods in (QUICK + OURS + PLAIN + TRAINED, SLOW) for seed in range(3) for c in grid(every, methods, [seed], classifiers=THREE)]
     return {
-        "table II": [c for methods in (QUICK + OURS + PLAIN + TRAINED, SLOW) for seed in range(3) for c in grid(every, methods, [seed], classifiers=THREE)],
+        "table II": table_two,
         "table II, more seeds": [c for methods in (QUICK + OURS + PLAIN + TRAINED, SLOW) for seed in range(3, 10) for c in grid(every, methods, [seed])],
         "published protocol": grid(every, ["Original", "Imbalance", "Threshold-prior", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "SMOTE-snapped"], [0, 1, 2], protocol="published"),
         "figure 5": grid(FEW, [f"ImbLLM-plain(interpolation_ratio={r})" for r in (.1, .25, .5, .75)], [0, 1, 2]),
         "figure 6": grid(FEW, ["Imbalance", "Threshold-prior", "SMOTE-NC", "Swap50", "ImbLLM-plain", *OURS], [0, 1, 2], q=[.1, .4, .6, .8, 1.]),
+        "figure 7": [c for c in table_two if c.dataset in ("gem_price", "german") and c.method in FIGURE_7 and c.seed == 0], # cells of table II
     }
 
 def table_one():
@@ -44,12 +50,14 @@ def table_one():
                    minority=count.index[-1], minority_rows=count.iloc[-1], minority_share=count.iloc[-1] / len(X), code_of_minority=sorted(count.index).index(count.index[-1]))
 
 def distances(out):
-    "Figure 7: quantiles of the distances from new rows to rows that the method saw and to those that it did not, on two tables."
-    for path in sorted(path for name in ("gem_price", "german") for path in Path(out).glob(f"{name}/*/*.json")):
-        record = read_cell(path) or {}
-        for rows, values in record.get("dcr", {}).items():
-            if record["cell"]["method"] in FIGURE_7 and record["cell"]["seed"] == 0 and record["cell"]["q"] == .2 and record["cell"]["protocol"] == "fixed":
-                yield from (dict(dataset=record["cell"]["dataset"], method=record["cell"]["method"], rows=rows, quantile=q, distance=v) for q, v in zip(QUANTILES.round(2), values))
+    "Figure 7 on two tables: quantiles of the distances from new rows to rows that the method saw and to those that it did not, and, as in the paper, from rows that it did not see to new ones."
+    for cell in studies()["figure 7"]:
+        record = read_cell(cell.path(out)) or {}
+        made = {k: record.get(k, "not recorded") for k in STAMPED}
+        for name, values in record.get("dcr", {}).items():
+            rows, direction, metric = DISTANCES[name]
+            what = dict(dataset=cell.dataset, method=cell.method, rows=rows, direction=direction, metric=metric)
+            yield from (what | dict(quantile=q, distance=v, command=COMMAND) | made for q, v in zip(QUANTILES.round(2), values))
 
 def with_earlier(results, path):
     "These results, and those of the studies' cells that only the file at `path` has."
@@ -69,9 +77,9 @@ def main():
         if args.studies is None or name in args.studies:
             failed = [r for r in run(cells, args.out, n_jobs=args.jobs) if r["status"] == "failed"]
             print(name, f"{len(cells)} cells", *(f"failed: {r['cell']['dataset']}, {r['cell']['method']}: {r['error']}" for r in failed), sep="\n  ", flush=True)
-    results = with_earlier(results_frame(args.out).assign(command="python benchmarks/paper.py"), RESULTS / "benchmark.csv")
+    results = with_earlier(results_frame(args.out).assign(command=COMMAND), RESULTS / "benchmark.csv")
     results.to_csv(RESULTS / "benchmark.csv", index=False, float_format="%.4f")
-    pd.DataFrame(table_one()).to_csv(RESULTS / "tables.csv", index=False, float_format="%.4f")
+    pd.DataFrame(table_one()).assign(command=COMMAND, **stamp()).to_csv(RESULTS / "tables.csv", index=False, float_format="%.4f")
     new, old = pd.DataFrame(distances(args.out)), pd.read_csv(RESULTS / "dcr.csv") if (RESULTS / "dcr.csv").exists() else pd.DataFrame(columns=["dataset", "method"])
     pairs = ["dataset", "method"]
     old = old[~pd.MultiIndex.from_frame(old[pairs]).isin(pd.MultiIndex.from_frame(new.reindex(columns=pairs)))]

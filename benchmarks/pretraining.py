@@ -6,7 +6,7 @@ First a *body*, everything but the embedding and the head of a table's own token
 confirming tables of `benchmarks/levers.py` with few and with many rare rows, from random weights (as it is) and from that body, and measured on held-out rows: the median negative log-likelihood of rare rows, and how well the log-odds order rare before common ones.
 The body lies in FOLDER and is not trained again. Runs with another `--inner` stay in the results.
 """
-import argparse, datetime, os, platform, time, warnings
+import argparse, time, warnings
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
@@ -14,10 +14,9 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
-import imbllm
 from imbllm import ImbLLM
 from imbllm import oversampler
-from imbllm.benchmark import load_table, train_test_cut
+from imbllm.benchmark import load_table, stamp, train_test_cut
 from imbllm.models import embedded_model
 from levers import CONFIRMING, RESULTS, table
 
@@ -91,7 +90,7 @@ def main():
     (out / "tables").mkdir(parents=True, exist_ok=True)
     if not (out / "body.safetensors").exists(): pretrain(args.minutes, args.inner, out / "body.safetensors")
     start = load_file(out / "body.safetensors")
-    path, stamp = RESULTS / "pretraining.csv", dict(inner=args.inner, tables=int(start.pop("tables")), version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command=f"python benchmarks/pretraining.py --minutes {args.minutes:g} --inner {args.inner}")
+    path, stamped = RESULTS / "pretraining.csv", dict(inner=args.inner, tables=int(start.pop("tables"))) | stamp() | dict(command=f"python benchmarks/pretraining.py --minutes {args.minutes:g} --inner {args.inner}")
     old = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["inner"])
     for name, source in CONFIRMING.items():
         if not (out / "tables" / f"{name}.csv").exists(): table(*source).to_csv(out / "tables" / f"{name}.csv", index=False)
@@ -109,7 +108,7 @@ def main():
                     with started_from(state), updates(n): sampler = ImbLLM(random_state=0, verbose=0, n_jobs=1).fit(X_train.iloc[keep], y_train.iloc[keep])
                     nats = -sampler.log_prob(test[is_rare], rare, handle_unknown="ignore", random_state=0)
                     odds = sampler.label_proba(test, random_state=0)[:, list(sampler.classes_).index(rare)]
-                    rows.append(dict(dataset=name, minority=m, start=begin, updates=n, nats=np.median(nats), roc_auc=roc_auc_score(is_rare, odds)) | stamp)
+                    rows.append(dict(dataset=name, minority=m, start=begin, updates=n, nats=np.median(nats), roc_auc=roc_auc_score(is_rare, odds)) | stamped)
             pd.concat([old[old["inner"] != args.inner], pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.4f")
             print(name, m, flush=True)
 

@@ -9,15 +9,14 @@ The minority rows of a table are split in two halves at random: members, which t
 
 adds the likelihood-ratio attack on ImbLLM to those rows (`lira_*` offline, `lira_online_*` online): the attacker has all minority rows and all other ones, knows the settings, and trains so many models of his own, each on a random half of the minority rows.
 """
-import argparse, datetime, os, platform, time, warnings
+import argparse, time, warnings
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import pandas as pd
-import imbllm
 from imbllm import ImbLLM
 from imbllm.baselines import get_method
-from imbllm.benchmark import decoded
+from imbllm.benchmark import decoded, stamp
 from imbllm.datasets import load_dataset
 from imbllm.metrics import Space, lira, membership_attack, privacy_scores
 from imbllm.schema import infer_schema
@@ -67,7 +66,7 @@ def main():
     args.add_argument("--tables", nargs="+", default=["german", "sick", "insurance", "bank", "car"]); args.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2]); args.add_argument("--methods", nargs="+", default=METHODS); args.add_argument("--shadows", type=int, default=0)
     args = args.parse_args()
     warnings.filterwarnings("ignore")
-    stamp = dict(command="python benchmarks/privacy.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    stamped = dict(command="python benchmarks/privacy.py") | stamp()
     for seed in args.seeds:
         for table in args.tables:
             if args.shadows:
@@ -79,8 +78,8 @@ def main():
             for name in args.methods + ["ImbLLM(drop_copies=True)"] * (table == "car"): # elsewhere there are no copies to drop
                 old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["dataset", "method", "seed"])
                 if ((old["dataset"] == table) & (old["method"] == name) & (old["seed"] == seed)).any() or name == "CTGAN" and not find_spec("ctgan"): continue
-                row = measure(name, seed, table) | stamp
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items() if k not in stamp}, flush=True)
+                row = measure(name, seed, table) | stamped
+                print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items() if k not in stamped}, flush=True)
                 pd.concat([old, pd.DataFrame([row])]).to_csv(RESULTS, index=False, float_format="%.4f")
 
 if __name__ == "__main__": main()

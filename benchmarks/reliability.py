@@ -6,14 +6,13 @@ Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment 
 itself again and again; a benchmark grid. A killed job is started again in the same folder. After each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the files must equal those of a run that nobody disturbed.
 As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files untouched, an object that can be used, and the same call works once there is room. There the kernel also kills workers of `sample(n_jobs=2)` and of a benchmark grid for want of memory: the result must be that of one process. `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv. Jobs run in forks of this process; needs a Unix system.
 """
-import argparse, contextlib, ctypes, datetime, json, os, platform, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
+import argparse, contextlib, ctypes, json, os, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
 from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-import imbllm
 from imbllm import ImbLLM
-from imbllm.benchmark import grid, read_cell, run
+from imbllm.benchmark import grid, read_cell, run, stamp
 from imbllm.cli import main as command, read_table, write_table
 from imbllm.finetuning import CHECKPOINT
 from joblib.externals.loky import get_reusable_executor
@@ -229,10 +228,10 @@ def main():
         memory = soak(args.soak)
         after = memory[memory["minute"] >= args.soak / 6]
         note("soak: rounds of fit, save, load, sample", int(memory["rounds"].max()), 0, f"{args.soak:g} minutes; resident MiB after a sixth of them: {after['resident_mib'].iloc[0]:.0f}, at the end: {after['resident_mib'].iloc[-1]:.0f}, highest: {after['resident_mib'].max():.0f}")
-        memory.assign(command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", version=imbllm.__version__, date=datetime.date.today().isoformat()).to_csv(SOAK, index=False)
-    stamp = dict(command="python benchmarks/reliability.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+        memory.assign(command=f"python benchmarks/reliability.py --jobs --soak {args.soak:g}", **stamp()).to_csv(SOAK, index=False)
+    stamped = dict(command="python benchmarks/reliability.py") | stamp()
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["check"])
-    new = pd.DataFrame(rows).assign(**stamp)
+    new = pd.DataFrame(rows).assign(**stamped)
     pd.concat([old[~old["check"].isin(new["check"])], new]).astype({"tried": int, "failed": int}).to_csv(RESULTS, index=False)
 
 if __name__ == "__main__": main()

@@ -5,13 +5,12 @@
 Along each axis one size grows and the rest stays: rows sampled (`make_income`, in a stream, one candidate per row), rows trained on, columns (half of them numbers; 1,000 rows, 500 sampled), values of one categorical column (500 rows sampled). Each
 point is a process of its own, on one thread: seconds of fitting and of sampling, and the most memory that they held beyond the imports and the table. `table` is the paper's ten tables (the folder that IMBLLM_DATA names), 2,000 rows sampled of each, whose size is the mean length of a row in tokens, rounded.
 """
-import argparse, datetime, json, os, platform, resource, subprocess, sys, time
+import argparse, json, resource, subprocess, sys, time
 from pathlib import Path
 import numpy as np
 import pandas as pd
-import imbllm
 from imbllm import ImbLLM
-from imbllm.benchmark import load_table
+from imbllm.benchmark import load_table, stamp
 from imbllm.datasets import dataset_names, make_income
 
 RESULTS = Path(__file__).parent.parent / "results/scaling.csv"
@@ -52,7 +51,7 @@ def main():
     args.add_argument("--axes", nargs="*", default=list(AXES), choices=list(AXES)); args.add_argument("--one")
     args = args.parse_args()
     if args.one: print("\n" + json.dumps(measure(*json.loads(args.one)))); return
-    stamp = dict(command="python benchmarks/scaling.py", version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat())
+    stamped = dict(command="python benchmarks/scaling.py") | stamp()
     for axis in args.axes:
         for size in AXES[axis]:
             run = subprocess.run([sys.executable, __file__, "--one", json.dumps([axis, size])], capture_output=True, text=True)
@@ -60,7 +59,7 @@ def main():
             print(row, flush=True)
             if axis == "table" and "error" in row: continue # the table is not at hand, so that its size cannot be told
             old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["axis", "size"])
-            new = pd.concat([old[(old["axis"] != row["axis"]) | (old["size"] != row["size"]) & (axis != "table")], pd.DataFrame([row | stamp])])
+            new = pd.concat([old[(old["axis"] != row["axis"]) | (old["size"] != row["size"]) & (axis != "table")], pd.DataFrame([row | stamped])])
             new.sort_values(["axis", "size"]).to_csv(RESULTS, index=False, float_format="%.4g")
 
 if __name__ == "__main__": main()

@@ -5,16 +5,15 @@
 On the sixteen tables of `benchmarks/levers.py`, a fifth of the training minority kept: the default model is fitted once per table and seed and writes eight candidates per row that is wanted; then every way of choosing picks from these same
 candidates, in three random streams, and XGBoost learns the table with the rows picked. `model` is the language model's log-odds, `trees` those of extremely randomised trees trained on the real rows, `both` their mean. Candidates lie in FOLDER and are not drawn again.
 """
-import argparse, datetime, os, platform, warnings
+import argparse, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBClassifier
-import imbllm
 from imbllm import ImbLLM
-from imbllm.benchmark import load_table, train_test_cut
+from imbllm.benchmark import load_table, stamp, train_test_cut
 from imbllm.metrics import classification_scores
 from imbllm.sampling import choose
 from imbllm.schema import infer_schema
@@ -88,7 +87,7 @@ def main():
     warnings.filterwarnings("ignore")
     out, rows = Path(args.out), []
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    stamp = dict(version=imbllm.__version__, machine=f"{platform.machine()}, {os.cpu_count()} cores", date=datetime.date.today().isoformat(), command="python benchmarks/selection.py")
+    stamped = stamp() | dict(command="python benchmarks/selection.py")
     for seed in map(int, args.seeds.split(",")):
         for name, source in (CHOOSING | CONFIRMING).items():
             if not (out / "tables" / f"{name}.csv").exists(): table(*source).to_csv(out / "tables" / f"{name}.csv", index=False)
@@ -99,7 +98,7 @@ def main():
                     weights = np.r_[np.ones(len(D["Z"])), np.broadcast_to(weight, len(keep))]
                     model = XGBClassifier(random_state=seed, n_jobs=1).fit(np.r_[D["Z"], D["R"][keep]], np.r_[D["code"], np.full(len(keep), D["rare"])], sample_weight=weights)
                     scores = classification_scores(D["code_test"], model.predict_proba(D["Z_test"]), int(D["rare"]))
-                    rows.append(dict(dataset=name, group="choosing" if name in CHOOSING else "confirming", seed=seed, way=way, stream=stream, rows=len(keep)) | {k: scores[k] for k in ("paper_f1", "minority_f1", "average_precision", "roc_auc", "log_loss")} | stamp)
+                    rows.append(dict(dataset=name, group="choosing" if name in CHOOSING else "confirming", seed=seed, way=way, stream=stream, rows=len(keep)) | {k: scores[k] for k in ("paper_f1", "minority_f1", "average_precision", "roc_auc", "log_loss")} | stamped)
             print(seed, name, flush=True)
             pd.DataFrame(rows).to_csv(RESULTS / "selection.csv", index=False, float_format="%.4f")
 

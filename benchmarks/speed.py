@@ -12,7 +12,7 @@ training and of sampling goes to.
 what cannot be more than a share of the tokens saved is counted.
 `--quick` measures training and sampling once, after 120 updates, and writes nothing; its last line is `train_ratio=X sample_ratio=Y valid=Z`, where valid is our share of valid rows. Where no row of the peer is valid, Y is what it would be with one.
 """
-import argparse, datetime, json, os, platform, re, resource, subprocess, sys, tempfile, time
+import argparse, json, os, platform, re, resource, subprocess, sys, tempfile, time
 
 from importlib import import_module
 from importlib.metadata import version
@@ -27,7 +27,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 from transformers.pytorch_utils import Conv1D
 from imbllm import ImbLLM, finetuning, models, oversampler, sampling
 from imbllm.baselines import METHODS
-from imbllm.benchmark import load_table
+from imbllm.benchmark import load_table, stamp
 from imbllm.datasets import make_income
 from imbllm.finetuning import Corpus
 from imbllm.interpolation import Interpolation
@@ -262,9 +262,9 @@ def cpu():
 
 def write(rows, args):
     "Put rows into the results, in place of those that measured the same on such a machine."
-    stamp = dict(repeats=args.repeats, device=args.device if args.device == "cpu" else torch.cuda.get_device_name(), threads=torch.get_num_threads(), command="python benchmarks/speed.py" + " --parts" * args.parts + " --tried" * args.tried,
-                 versions=", ".join(f"{p} {version(p)}" for p in ["imbllm", "be_great", "torch", "transformers"]), machine=cpu(), date=datetime.date.today().isoformat())
-    new = pd.DataFrame(rows).assign(**stamp)
+    measured = dict(repeats=args.repeats, device=args.device if args.device == "cpu" else torch.cuda.get_device_name(), threads=torch.get_num_threads(), command="python benchmarks/speed.py" + " --parts" * args.parts + " --tried" * args.tried,
+                 versions=", ".join(f"{p} {version(p)}" for p in ["imbllm", "be_great", "torch", "transformers"]), machine=cpu())
+    new = pd.DataFrame(rows).assign(**stamp() | measured)
     if RESULTS.exists(): new = pd.concat([pd.read_csv(RESULTS), new]).drop_duplicates(["what", "machine", "device"], keep="last")
     new.to_csv(RESULTS, index=False, float_format="%.4g")
 
