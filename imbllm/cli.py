@@ -9,8 +9,9 @@ __all__ = ['STRATEGIES', 'FILLINGS', 'READING', 'METHODS', 'AS_IS', 'AT_PRIOR', 
 # %% ../nbs/16_cli.ipynb #38feab36
 import argparse, json, os, re, sys, time, warnings
 from pathlib import Path
-from .files import (SUFFIXES, STREAM, Addition, CommandError, TextTable, arrow_rows, cast, is_parquet, kept_names, open_parquet, open_table,
-    parquet_frame, read_table, save, sniffed_separator, suffix_of, write_file, write_table)
+from .files import STREAM, SUFFIXES, Addition, CommandError, TextTable, arrow_rows, cast, is_parquet, kept_names
+from .files import open_parquet, open_table, parquet_frame, read_table, save, sniffed_separator, suffix_of
+from .files import write_file, write_table
 
 # %% ../nbs/16_cli.ipynb #94831320
 def _check_parent(path):
@@ -31,7 +32,8 @@ def _check_out(out, force, *sources):
     if out.is_dir(): raise CommandError(f"{out} is a folder; give the name of a file.")
     if out.exists() and not force:
         is_input = any(out.samefile(s) for s in sources if str(s) != STREAM)
-        raise CommandError(f"{out} {'is the input' if is_input else 'exists'}; give another name, or --force to replace it.")
+        raise CommandError(f"{out} {'is the input' if is_input else 'exists'}; give another name, or --force to "
+            "replace it.")
 
 # %% ../nbs/16_cli.ipynb #4086a4fc
 def _at_least(low):
@@ -77,15 +79,19 @@ def _excluded(texts, names):
         if text not in names and how not in FILLINGS: name, how = text, ""
         found[name] = how
     plain = [name for name, how in found.items() if not how]
-    if plain and len(plain) < len(found): raise CommandError(f"--exclude says how to fill in some columns; say it of {plain[0]!r} too: {', '.join(FILLINGS)}.")
+    if plain and len(plain) < len(found):
+        raise CommandError(f"--exclude says how to fill in some columns; say it of {plain[0]!r} too: "
+            f"{', '.join(FILLINGS)}.")
     return plain or found or None
 
-def _dropped(excluded): return tuple(n for n, how in excluded.items() if how == "drop") if isinstance(excluded, dict) else ()
+def _dropped(excluded):
+    return tuple(n for n, how in excluded.items() if how == "drop") if isinstance(excluded, dict) else ()
 
 # %% ../nbs/16_cli.ipynb #453306e0
 def _separator(text):
     sep = {"\\t": "\t", "tab": "\t"}.get(text, text)
-    if len(sep) != 1 or sep in '"\r\n': raise argparse.ArgumentTypeError(f"expected one character, such as ';' or tab; got {text!r}")
+    if len(sep) != 1 or sep in '"\r\n':
+        raise argparse.ArgumentTypeError(f"expected one character, such as ';' or tab; got {text!r}")
     return sep
 
 def _words(text): return [w.strip() for w in text.split(",") if w.strip()]
@@ -94,20 +100,26 @@ READING = "sep", "decimal", "encoding", "na"
 
 def _add_reading(parser):
     "Options on how a file is to be read."
-    parser.add_argument("--sep", metavar="CHARACTER", type=_separator, help="separator of fields in CSV, or 'tab' (default: found out)")
-    parser.add_argument("--decimal", choices=[".", ","], help="decimal mark in CSV (default: found out)")
-    parser.add_argument("--encoding", metavar="NAME", help="encoding of CSV (default: found out; UTF-8, UTF-16, cp1252 and latin-1 are)")
-    parser.add_argument("--na", metavar="WORD[,WORD]", type=_words, help="words that are missing values in CSV, in every column "
+    parser.add_argument("--sep", metavar="CHARACTER", type=_separator,
+        help="separator of fields in CSV, or 'tab' (default: found out)")
+    parser.add_argument("--decimal", metavar="MARK", choices=[".", ","],
+        help="decimal mark in CSV, . or , (default: found out)")
+    parser.add_argument("--encoding", metavar="NAME",
+        help="encoding of CSV (default: found out; UTF-8, UTF-16, cp1252 and latin-1 are)")
+    parser.add_argument("--na", metavar="WORD[,WORD]", type=_words,
+        help="words that are missing values in CSV, in every column "
         "(default: the usual ones, such as NA and ?, in columns of numbers only)")
 
 def _reading(args, *paths):
     "The options that were given, for `open_table`."
     asked = {name: value for name in READING if (value := getattr(args, name)) is not None}
-    if asked and all(map(is_parquet, paths)): raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet knows it itself.")
+    if asked and all(map(is_parquet, paths)):
+        raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet knows it itself.")
     return asked
 
 # %% ../nbs/16_cli.ipynb #a132d886
-def _listing(words, n=20): return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
+def _listing(words, n=20):
+    return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
 
 def _no_column(table, name):
     seen = f"{table.path} has no column {name!r}; its columns are {_listing(table.names)}."
@@ -122,14 +134,19 @@ def _check_columns(args, table):
     "Refuse names that the table does not have, or that contradict each other."
     if args.target not in table.names: raise ValueError(_no_column(table, args.target))
     features = [n for n in table.names if n != args.target]
-    asked = {"--categorical": _categorical(args.categorical, features), "--exclude": list(_excluded(args.exclude, features) or ()), "--given": list(_split(args.given, features))}
+    asked = {"--categorical": _categorical(args.categorical, features),
+        "--exclude": list(_excluded(args.exclude, features) or ()), "--given": list(_split(args.given, features))}
     for option, names in asked.items():
         for name in names:
-            if name == args.target: raise ValueError(f"{option} names the target {name!r}; it is for the other columns.")
-            if name not in features: raise ValueError(f"{option} names the column {name!r}, which the table does not have; it has {_listing(features)} besides the target.")
+            if name == args.target:
+                raise ValueError(f"{option} names the target {name!r}; it is for the other columns.")
+            if name not in features:
+                raise ValueError(f"{option} names the column {name!r}, which the table does not have; it has "
+                    f"{_listing(features)} besides the target.")
     both = [n for n in asked["--exclude"] if n in asked["--given"] + asked["--categorical"]]
     if both: raise ValueError(f"--exclude leaves the column {both[0]!r} out, so no other option can name it.")
-    if args.mark in table.names: raise ValueError(f"--mark {args.mark!r}: the table has such a column; give another name.")
+    if args.mark in table.names:
+        raise ValueError(f"--mark {args.mark!r}: the table has such a column; give another name.")
 
 def _class_of(table, y, word):
     "The label that `word` means."
@@ -137,7 +154,8 @@ def _class_of(table, y, word):
     except ValueError: label = None
     classes = y.unique().tolist()
     if label in classes: return label
-    raise ValueError(f"--strategy names the class {word!r}, which the column {y.name!r} does not have; its classes are {_listing(sorted(classes))}.")
+    raise ValueError(f"--strategy names the class {word!r}, which the column {y.name!r} does not have; its classes "
+        f"are {_listing(sorted(classes))}.")
 
 def _wanted(strategy, table, y):
     "`--strategy` with labels of the type of `y`; refused if it asks for less than there is."
@@ -145,10 +163,16 @@ def _wanted(strategy, table, y):
     if isinstance(strategy, dict):
         strategy = {_class_of(table, y, word): n for word, n in strategy.items()}
         less = [label for label, n in strategy.items() if n < counts[label]]
-        if less: raise ValueError(f"--strategy: the class {less[0]!r} has {counts[less[0]]} rows already; no row is taken away.")
+        if less:
+            raise ValueError(f"--strategy: the class {less[0]!r} has {counts[less[0]]} rows already; no row is "
+                "taken away.")
     if isinstance(strategy, float):
-        if len(counts) != 2: raise ValueError(f"--strategy: a ratio is for two classes, and {y.name!r} has {len(counts)}; give sizes as JSON.")
-        if strategy < counts.min() / counts.max(): raise ValueError(f"--strategy: the classes have the ratio {counts.min() / counts.max():.3f} already; got {strategy}.")
+        if len(counts) != 2:
+            raise ValueError(f"--strategy: a ratio is for two classes, and {y.name!r} has {len(counts)}; give sizes "
+                "as JSON.")
+        if strategy < counts.min() / counts.max():
+            raise ValueError(f"--strategy: the classes have the ratio {counts.min() / counts.max():.3f} already; "
+                f"got {strategy}.")
     return strategy
 
 def _given(args, table):
@@ -157,12 +181,15 @@ def _given(args, table):
     for name, cell in cells.items():
         there = table.frame[name].dropna().unique().tolist()
         if isinstance(cell, str) and cell not in there:
-            raise ValueError(f"given: column {name!r} never had the value {cell!r}. Its values are {', '.join(sorted(map(str, there))[:20])}.")
+            raise ValueError(f"given: column {name!r} never had the value {cell!r}. Its values are "
+                f"{', '.join(sorted(map(str, there))[:20])}.")
     return cells
 
 def _labels(table, target, y):
     "The column of labels, if no label is missing."
-    if y.isna().any(): raise ValueError(f"{table.path}: the column {target!r} has {y.isna().sum()} missing labels; fill them in, or drop those rows.")
+    if y.isna().any():
+        raise ValueError(f"{table.path}: the column {target!r} has {y.isna().sum()} missing labels; fill them in, "
+            "or drop those rows.")
     return y
 
 # %% ../nbs/16_cli.ipynb #5723a73c
@@ -177,10 +204,12 @@ def _check_given(sampler, X, given):
 
 def _sampler(args, strategy, features):
     from imbllm import oversampler
-    settings = dict(llm=args.llm, epochs=args.epochs, candidates=args.candidates, drop_copies=args.drop_copies, random_state=args.seed, verbose=int(not args.quiet))
+    settings = dict(llm=args.llm, epochs=args.epochs, candidates=args.candidates, drop_copies=args.drop_copies,
+        random_state=args.seed, verbose=int(not args.quiet))
     excluded = _excluded(args.exclude, features)
     if excluded: settings["exclude"] = excluded
-    return getattr(oversampler, args.method)(sampling_strategy=strategy, categorical_features=_categorical(args.categorical, features) or None, **settings)
+    return getattr(oversampler, args.method)(sampling_strategy=strategy,
+        categorical_features=_categorical(args.categorical, features) or None, **settings)
 
 def _to_draw(strategy, y):
     "How many new rows each class gets, if any."
@@ -190,7 +219,8 @@ def _to_draw(strategy, y):
 def _repeated(labels, y):
     "A column of labels like `y`, each as often as `labels` says."
     import pandas as pd
-    return pd.Series([label for label, n in labels.items() for _ in range(n)], name=y.name, dtype=object).astype(y.dtype)
+    return pd.Series([label for label, n in labels.items() for _ in range(n)], name=y.name,
+        dtype=object).astype(y.dtype)
 
 def _new_rows(sampler, X, y, given):
     "New rows as a table with the column of labels."
@@ -219,7 +249,8 @@ def _at_once(args, source, out):
     y = _labels(table, args.target, table.frame[args.target])
     X, given, strategy = table.frame.drop(columns=args.target), _given(args, table), _wanted(args.strategy, table, y)
     rows = _new_rows(_sampler(args, strategy, list(X)), X, y, given)
-    save(Addition(table, rows, _dropped(_excluded(args.exclude, list(X))), args.new_only, args.mark, args.escape_formulas), out)
+    save(Addition(table, rows, _dropped(_excluded(args.exclude, list(X))), args.new_only, args.mark,
+        args.escape_formulas), out)
     return y, pd.concat([y, rows[args.target].astype(y.dtype)], ignore_index=True)
 
 def _kept(y, wanted, n, seed):
@@ -246,7 +277,8 @@ class _Part:
 
 def _by_parts(args, source, out):
     "Rebalance a Parquet file that need not fit in memory, nor what comes out."
-    if STREAM in (str(source), str(out)) or not (is_parquet(source) and is_parquet(out)): raise CommandError("--by-parts is for Parquet: IN and OUT must end in .parquet or .pq.")
+    if STREAM in (str(source), str(out)) or not (is_parquet(source) and is_parquet(out)):
+        raise CommandError("--by-parts is for Parquet: IN and OUT must end in .parquet or .pq.")
     _reading(args, source)
     import pandas as pd, pyarrow as pa, pyarrow.parquet as pq
     file = open_parquet(source, pq.ParquetFile, source)
@@ -257,13 +289,15 @@ def _by_parts(args, source, out):
     labels = _Part(source, names, parquet_frame(pq.read_table(source, columns=[args.target])))
     y = _labels(labels, args.target, labels.frame[args.target])
     wanted = _to_draw(_wanted(args.strategy, labels, y), y)
-    part = _Part(source, names, parquet_frame(_filtered(file, names, schema, _kept(y, wanted, args.by_parts, args.seed))))
+    part = _Part(source, names, parquet_frame(_filtered(file, names, schema,
+        _kept(y, wanted, args.by_parts, args.seed))))
     X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
     if wanted: sampler.fit(X, y_part)
     dropped = _dropped(_excluded(args.exclude, list(X)))
-    write_file(out, lambda path: _write_parts(args, path, file, sampler, wanted, given, schema, [n for n in names if n not in dropped], y))
+    kept = [n for n in names if n not in dropped]
+    write_file(out, lambda path: _write_parts(args, path, file, sampler, wanted, given, schema, kept, y))
     return y, pd.concat([y, _repeated(wanted, y)], ignore_index=True)
 
 def _write_parts(args, path, file, sampler, wanted, given, schema, names, y):
@@ -276,7 +310,8 @@ def _write_parts(args, path, file, sampler, wanted, given, schema, names, y):
             writer.write_table(arrow_rows(pa.Table.from_batches([batch]).cast(schema), schema, args.mark, False))
         for label, n in wanted.items():
             for rows in sampler.sample_stream(n, label, given):
-                writer.write_table(arrow_rows(rows.assign(**{args.target: _repeated({label: len(rows)}, y)}), schema, args.mark))
+                writer.write_table(arrow_rows(rows.assign(**{args.target: _repeated({label: len(rows)}, y)}), schema,
+                    args.mark))
 
 def oversample(
     args, # Parsed arguments of `imbllm oversample`
@@ -288,12 +323,14 @@ def oversample(
     source, out = Path(args.input), Path(args.output)
     if str(out) != STREAM: suffix_of(out)
     _check_source(source), _check_out(out, args.force, source)
-    if args.escape_formulas and str(out) != STREAM and is_parquet(out): raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
+    if args.escape_formulas and str(out) != STREAM and is_parquet(out):
+        raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
     start = time.perf_counter()
     y, y_res = (_by_parts if args.by_parts else _at_once)(args, source, out)
     said = sys.stderr if str(out) == STREAM else sys.stdout
     print(_summary(y, y_res, args.target), file=said)
-    print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; the table is in {'standard output' if said is sys.stderr else out}", file=said)
+    print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; the table is in "
+        f"{'standard output' if said is sys.stderr else out}", file=said)
 
 # %% ../nbs/16_cli.ipynb #5eb54715
 def _classifier(X, seed):
@@ -310,8 +347,10 @@ def _scores(rare, p, threshold):
     "Scores of probabilities `p` of the minority, where `rare` says which rows are in it."
     from sklearn import metrics as m
     found = p >= threshold
-    return {"average precision": m.average_precision_score(rare, p), "balanced accuracy": m.balanced_accuracy_score(rare, found),
-            "F1": m.f1_score(rare, found), "recall": m.recall_score(rare, found), "precision": m.precision_score(rare, found, zero_division=0)}
+    return {"average precision": m.average_precision_score(rare, p),
+            "balanced accuracy": m.balanced_accuracy_score(rare, found),
+            "F1": m.f1_score(rare, found), "recall": m.recall_score(rare, found),
+            "precision": m.precision_score(rare, found, zero_division=0)}
 
 # %% ../nbs/16_cli.ipynb #4dedd94e
 AS_IS, AT_PRIOR, SMOTE_NC, IMBLLM = "as it is", "threshold at the prior", "SMOTE-NC", "ImbLLM"
@@ -330,7 +369,8 @@ def _compare(X, y, X_test, rare_test, label, seed):
         tables[way] = sampler.fit_resample(X, y) if sampler else (X, y)
         model.fit(tables[way][0], tables[way][1] == label)
         ps[way] = model.predict_proba(X_test)[:, 1]
-        scores[way] = {**_scores(rare_test, ps[way], _threshold(way, y == label)), "seconds": time.perf_counter() - start}
+        scores[way] = {**_scores(rare_test, ps[way], _threshold(way, y == label)),
+            "seconds": time.perf_counter() - start}
     return scores, ps, tables
 
 def _on_splits(X, y, label, seed):
@@ -345,7 +385,8 @@ def _score_table(scores):
     "Mean and standard deviation over the splits, as text."
     groups = scores.drop(columns="split").groupby("way", sort=False)
     mean, spread = groups.mean(), groups.std()
-    table = mean.drop(columns="seconds").map("{:.3f}".format) + " ± " + spread.drop(columns="seconds").map("{:.3f}".format)
+    def digits(table): return table.drop(columns="seconds").map("{:.3f}".format)
+    table = digits(mean) + " ± " + digits(spread)
     return table.assign(seconds=mean["seconds"].map("{:.1f}".format)).rename_axis(None).to_string()
 
 # %% ../nbs/16_cli.ipynb #a7b2f9a8
@@ -365,8 +406,10 @@ def _verdict(scores):
     for name in means: wins.setdefault(means[name].idxmax(), []).append(name)
     best = "; ".join(f"{way} ({', '.join(names)})" for way, names in wins.items())
     also = " and has the best mean F1 here" if "F1" in wins.get(AT_PRIOR, ()) else ""
-    return (f"Best on the mean of {scores['split'].nunique()} splits: {best}. Against the table as it is, ImbLLM has an {_against(scores, 'average precision', AS_IS)}. "
-            f"Moving the threshold costs nothing{also}; against it ImbLLM has a {_against(scores, 'balanced accuracy', AT_PRIOR)} and an {_against(scores, 'F1', AT_PRIOR)}. "
+    return (f"Best on the mean of {scores['split'].nunique()} splits: {best}. Against the table as it is, ImbLLM "
+            f"has an {_against(scores, 'average precision', AS_IS)}. "
+            f"Moving the threshold costs nothing{also}; against it ImbLLM has a "
+            f"{_against(scores, 'balanced accuracy', AT_PRIOR)} and an {_against(scores, 'F1', AT_PRIOR)}. "
             "A difference that has one sign in some splits and the other in the rest may be chance.")
 
 # %% ../nbs/16_cli.ipynb #f621d3b5
@@ -379,8 +422,10 @@ def _draw_curves(ax, rare, ps):
         precision, recall, _ = precision_recall_curve(rare, p)
         scores, prior = _scores(rare, p, _threshold(way, rare)), way == AT_PRIOR
         if not prior: ax.plot(recall[:-1], precision[:-1], color=_COLORS[way], lw=1.4, label=way)
-        ax.plot(scores["recall"], scores["precision"], "s" if prior else "o", color=_COLORS[way], mec="white", ms=9, label=f"{way} (same curve)" if prior else None, ls="none")
-    ax.set(xlabel="recall of the minority", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title="Test rows; marks show where each way decides")
+        ax.plot(scores["recall"], scores["precision"], "s" if prior else "o", color=_COLORS[way], mec="white", ms=9,
+            label=f"{way} (same curve)" if prior else None, ls="none")
+    ax.set(xlabel="recall of the minority", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02),
+        title="Test rows; marks show where each way decides")
     ax.legend(frameon=False, loc="lower left")
 
 def _draw_rows(ax, tables, label):
@@ -389,8 +434,10 @@ def _draw_rows(ax, tables, label):
     n_real = len(tables[AS_IS][1])
     rows = {"real": tables[AS_IS], SMOTE_NC: [t.iloc[n_real:] for t in tables[SMOTE_NC]], IMBLLM: [t.iloc[n_real:] for t in tables[IMBLLM]]}
     people = pd.concat([X[y == label].assign(rows=name) for name, (X, y) in rows.items()], ignore_index=True)
-    sns.boxplot(people, x="Occ", y="WH", hue="rows", order=sorted(people["Occ"].unique()), palette={**_COLORS, "real": "#BBBBBB"}, saturation=1, showfliers=False, linewidth=.9, ax=ax)
-    ax.set(xlabel="occupation", ylabel="working hours a week", ylim=(0, None), title="Minority rows of one split, real and new")
+    sns.boxplot(people, x="Occ", y="WH", hue="rows", order=sorted(people["Occ"].unique()),
+        palette={**_COLORS, "real": "#BBBBBB"}, saturation=1, showfliers=False, linewidth=.9, ax=ax)
+    ax.set(xlabel="occupation", ylabel="working hours a week", ylim=(0, None),
+        title="Minority rows of one split, real and new")
     ax.legend(frameon=False, loc="lower center", ncols=3)
 
 def _figure(rare, ps, tables, label):
@@ -427,7 +474,8 @@ def demo(
     X, y = make_income(args.rows, random_state=args.seed)
     label = INCOME_LABELS[1]
     rare = (y == label).to_numpy()
-    print(f"{args.rows} made-up people, {rare.sum()} of them in the minority; {SPLITS} splits, each with a fifth of them to test on.\n")
+    print(f"{args.rows} made-up people, {rare.sum()} of them in the minority; {SPLITS} splits, each with a fifth of "
+        "them to test on.\n")
     scores, ps, first = [], {}, None
     for i, (found, p, tables, test) in enumerate(_on_splits(X, y, label, args.seed), 1):
         first = first or tables
@@ -437,11 +485,13 @@ def demo(
     scores = pd.DataFrame(scores)
     print(_score_table(scores), _verdict(scores), sep="\n\n")
     folder = _fresh_folder(folder)
-    for way, name in ((AS_IS, "train.csv"), (IMBLLM, "balanced.csv")): write_table(first[way][0].assign(Income=first[way][1]), folder/name)
+    for way, name in ((AS_IS, "train.csv"), (IMBLLM, "balanced.csv")):
+        write_table(first[way][0].assign(Income=first[way][1]), folder/name)
     write_table(scores, folder/"scores.csv")
     figure = _figure(rare, ps, first, label)
     write_atomically(folder/"demo.png", lambda part: figure.savefig(part, format="png", dpi=150))
-    print(f"\nScores of all splits, tables of the first and a figure are in {folder}: train.csv, balanced.csv, scores.csv, demo.png\nNext, type: imbllm oversample {folder/'train.csv'} --target Income -o balanced.csv")
+    print(f"\nScores of all splits, tables of the first and a figure are in {folder}: train.csv, balanced.csv, "
+        f"scores.csv, demo.png\nNext, type: imbllm oversample {folder/'train.csv'} --target Income -o balanced.csv")
 
 # %% ../nbs/16_cli.ipynb #37144755
 def _list(text):
@@ -499,7 +549,9 @@ def write_report(
     for key, part in results[results["status"] == "ok"].groupby(["classifier", "protocol", "llm", "q"], sort=False):
         name = re.sub(r"[^\w.=-]+", "_", "{}-{}-{}-q{}".format(*key))
         tables = {m: summary(part, m) for m in REPORTED if m in part and part[m].notna().any()}
-        overview = pd.DataFrame({m: t["mean"] for m, t in tables.items()}).assign(rank=tables["minority_f1"]["rank"], runs=tables["minority_f1"]["runs"]).sort_values(["rank", "minority_f1"], ascending=[True, False], kind="stable").rename_axis("method")
+        overview = pd.DataFrame({m: t["mean"] for m, t in tables.items()}).assign(rank=tables["minority_f1"]["rank"],
+            runs=tables["minority_f1"]["runs"]).sort_values(["rank", "minority_f1"], ascending=[True, False],
+            kind="stable").rename_axis("method")
         for m, t in tables.items(): table(t.rename_axis("method"), f"{name}-{m}")
         table(overview, f"{name}-overview")
         figure(score_dots(part), f"{name}-dots")
@@ -528,7 +580,9 @@ def bench(
     from imbllm.datasets import dataset_names
     if args.report:
         results = results_frame(args.report)
-        for name, overview in write_report(results, Path(args.report)/"report"): print(f"\n{name}, means over data sets, best mean rank in minority F1 first (equal ranks: best mean first)\n\n{_markdown(overview)}")
+        for name, overview in write_report(results, Path(args.report)/"report"):
+            print(f"\n{name}, means over data sets, best mean rank in minority F1 first (equal ranks: best mean "
+                f"first)\n\n{_markdown(overview)}")
         failed = results[results["status"] == "failed"]
         for r in failed.itertuples(): print(f"failed: {r.dataset}, {r.method}, seed {r.seed}: {r.error}")
         print(f"{len(results) - len(failed)} results, {len(failed)} failed. Tables and figures are in {Path(args.report)/'report'}")
@@ -574,22 +628,28 @@ def _parser():
     commands = p.add_subparsers(metavar="COMMAND", required=True)
 
     o = commands.add_parser("oversample", allow_abbrev=False, help="add rows of the rare classes to a table in a file",
-        description="Add rows of the rare classes to a table. Given rows come first in the output, as they were, to the byte.")
+        description="Add rows of the rare classes to a table. Given rows come first in the output, as they were, to "
+        "the byte.")
     o.set_defaults(run=oversample)
-    o.add_argument("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard input")
+    o.add_argument("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for "
+        "standard input")
     o.add_argument("--target", metavar="COL", required=True, help="column with the label")
-    o.add_argument("-o", "--output", metavar="OUT", required=True, help="table to write, by its suffix; or - for standard output")
+    o.add_argument("-o", "--output", metavar="OUT", required=True,
+        help="table to write, by its suffix; or - for standard output")
     _add_reading(o)
     o.add_argument("--method", choices=METHODS, default="ImbLLM", help="method (default: ImbLLM)")
     o.add_argument("--llm", metavar="NAME_OR_FOLDER", help="language model: a hub id or a folder (default: a small one, made and trained on the spot)")
-    o.add_argument("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
-    o.add_argument("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the method's)")
+    o.add_argument("--epochs", metavar="N", type=_at_least(1),
+        help="passes over the rows in training (default: the method's)")
+    o.add_argument("--candidates", metavar="N", type=_at_least(1),
+        help="rows to draw for each row that is kept (default: the method's)")
     o.add_argument("--seed", metavar="N", type=int, default=0, help="seed: same table, same seed, same new rows (default: 0)")
     o.add_argument("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not majority, all; a ratio such as 0.5; or sizes as JSON: "
         "'{\"yes\": 500}' (default: auto, every class as large as the largest)")
     o.add_argument("--given", metavar="COL=VALUE", type=_pair, action="append", default=[], help="every new row has this value; may be repeated")
     o.add_argument("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are categories; may be repeated")
-    o.add_argument("--exclude", metavar="COL[=HOW]", action="append", default=[], help="a column to leave out of learning, such as an identifier; HOW new rows have it: "
+    o.add_argument("--exclude", metavar="COL[=HOW]", action="append", default=[],
+        help="a column to leave out of learning, such as an identifier; HOW new rows have it: "
         "key (new unique ones of the same form), missing or drop (the output lacks it); may be repeated")
     o.add_argument("--drop-copies", action="store_true", help="no new row equals a given one in every column besides the target")
     o.add_argument("--new-only", action="store_true", help="write new rows only, below the header")
@@ -600,7 +660,8 @@ def _parser():
     o.add_argument("--quiet", action="store_true", help="no progress bars")
 
     d = commands.add_parser("demo", allow_abbrev=False, help="compare ways to deal with an imbalanced table, in about a minute, offline",
-        description="Make a table, split it five times, rebalance it in several ways, train a classifier on each, and compare their scores.")
+        description="Make a table, split it five times, rebalance it in several ways, train a classifier on each, "
+        "and compare their scores.")
     d.set_defaults(run=demo)
     d.add_argument("--rows", metavar="N", type=int, default=3000, help="rows of the table (default: 3000)")
     d.add_argument("--seed", metavar="N", type=int, default=0, help="seed (default: 0)")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'STREAM', 'MISSING_WORDS', 'CommandError', 'suffix_of', 'is_parquet', 'decoded', 'sniffed_separator',
-           'row_ends', 'NumberStyle', 'style_of', 'Meaning', 'meaning_of', 'sniffed_decimal', 'cast', 'TextTable',
+           'row_lines', 'NumberStyle', 'style_of', 'Meaning', 'meaning_of', 'sniffed_decimal', 'cast', 'TextTable',
            'open_parquet', 'kept_names', 'parquet_frame', 'ArrowTable', 'open_table', 'read_table', 'write_file',
            'write_table', 'Addition', 'arrow_rows', 'save']
 
@@ -35,7 +35,8 @@ def suffix_of(path):
 def _check_pyarrow(path):
     try: import pyarrow
     except ImportError as e:
-        raise CommandError(f"{path}: Parquet files need pyarrow. Type pip install 'imbllm[parquet]', or use CSV.") from e
+        raise CommandError(f"{path}: Parquet files need pyarrow. Type pip install 'imbllm[parquet]', or use "
+            "CSV.") from e
 
 def is_parquet(path): return str(path) != STREAM and SUFFIXES[suffix_of(path)] is None
 
@@ -44,7 +45,8 @@ def _read_bytes(path):
     data = sys.stdin.buffer.read() if str(path) == STREAM else Path(path).read_bytes()
     if not (data[:2] == b"\x1f\x8b" if str(path) == STREAM else suffix_of(path).endswith(".gz")): return data
     try: return gzip.decompress(data)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as e: raise ValueError(f"{path} is not a complete gzip file ({e}).") from e
+    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise ValueError(f"{path} is not a complete gzip file ({e}).") from e
 
 # %% ../nbs/15_files.ipynb #0f42271a
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
@@ -53,18 +55,20 @@ _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM
 def _checked_encoding(encoding):
     try: return codecs.lookup(encoding).name.removesuffix("-sig")
     except LookupError as e:
-        raise CommandError(f"--encoding {encoding!r} is not known; use a name such as utf-8, utf-16, cp1252 or latin-1.") from e
+        raise CommandError(f"--encoding {encoding!r} is not known; use a name such as utf-8, utf-16, cp1252 or "
+            "latin-1.") from e
 
 def _line(data, error): return f"line {data.count(bytes([10]), 0, error.start) + 1}"
 
 def _old_encoding(path, data, error):
     "cp1252 or latin-1 for `data`, which is not UTF-8, unless it is damaged UTF-8."
     if any("\x7f" < c and not "\udc80" <= c <= "\udcff" for c in data.decode("utf-8", "surrogateescape")):
-        raise ValueError(f"{path}, {_line(data, error)}: not UTF-8 text ({error.reason}), though other lines are; mend it, or name "
-                         "the encoding with --encoding.") from error
+        raise ValueError(f"{path}, {_line(data, error)}: not UTF-8 text ({error.reason}), though other lines are; "
+            "mend it, or name the encoding with --encoding.") from error
     try: data.decode(found := "cp1252")
     except UnicodeDecodeError: found = "latin-1"
-    warnings.warn(f"{path} is not UTF-8 ({_line(data, error)}); it is read as {found}. --encoding names another.", stacklevel=2)
+    warnings.warn(f"{path} is not UTF-8 ({_line(data, error)}); it is read as {found}. --encoding names another.",
+        stacklevel=2)
     return found
 
 def decoded(
@@ -74,7 +78,8 @@ def decoded(
 ) -> tuple: # Text, the encoding in which more text can be appended, and the byte order mark
     """Text of `data` without its byte order mark, the encoding to append in, and that mark.
 
-    Raises `ValueError` for text in another encoding, naming the line, and `CommandError` for an encoding that Python does not know.
+    Raises `ValueError` for text in another encoding, naming the line, and `CommandError` for an encoding that Python
+    does not know.
     """
     mark = next((m for m in _MARKS if data.startswith(m)), b"")
     asked = encoding and _checked_encoding(encoding)
@@ -88,7 +93,8 @@ def decoded(
         found = _old_encoding(path, data, e)
         text = data.decode(found)
     if "\0" in text:
-        raise ValueError(f"{path} holds NUL characters, so it is no text, or UTF-16 without a byte order mark: pass --encoding utf-16-le.")
+        raise ValueError(f"{path} holds NUL characters, so it is no text, or UTF-16 without a byte order mark: pass "
+            "--encoding utf-16-le.")
     return text, found, mark
 
 # %% ../nbs/15_files.ipynb #93a29693
@@ -104,7 +110,7 @@ def sniffed_separator(
     text, # A table as text
     expected, # Separator to prefer
 ): # -> Separator
-    "The separator by which header and first rows have the same number of fields, and the most; `expected` if none has two."
+    "The separator that gives header and first rows the same number of fields, and the most; else `expected`."
     widths = {sep: _widths(text, sep) for sep in (expected, *_SEPARATORS)}
     best = max(widths, key=widths.get) # the first of equals
     return best if widths[best] > 1 else expected
@@ -115,40 +121,44 @@ def _check_names(path, names):
     twice = [n for n, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f"{path}: column names must differ; {', '.join(map(repr, twice))} occur more than once.")
     if "" in names:
-        raise ValueError(f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: to_csv(..., index=False)).")
+        raise ValueError(f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: "
+            "to_csv(..., index=False)).")
 
-def row_ends(
+def row_lines(
     path, # Name for messages
     text, # A table as text
     sep, # Separator
-) -> tuple: # Names of the columns, and the number of the last line of each record, the header's first
+) -> tuple: # Names of the columns, and the numbers of the first and of the last line of each record, the header's first
     "Check that header and rows are complete. Raises `ValueError` naming the line."
     records, line = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True), 0
-    names, ends = [], array("q")
+    names, starts, ends = [], array("q"), array("q")
     try:
         for r in records:
             if r and names and len(r) != len(names):
-                raise ValueError(f"{path}, line {line + 1}: {len(r)} fields where the header has {len(names)}. Is the file complete?")
-            if r: ends.append(records.line_num)
+                raise ValueError(f"{path}, line {line + 1}: {len(r)} fields where the header has {len(names)}. Is "
+                    "the file complete?")
+            if r:
+                starts.append(line + 1)
+                ends.append(records.line_num)
             names, line = names or r, records.line_num
     except csv.Error as e:
         what = "a quote opens that is never closed. Is the file complete?" if str(e) == "unexpected end of data" else e
         raise ValueError(f"{path}, line {line + 1}: {what}") from e
     _check_names(path, names)
-    return names, ends
+    return names, starts, ends
 
 # %% ../nbs/15_files.ipynb #f5fffab0
-def _cells(path, text, sep, names, n):
-    "For each column its distinct texts, in the order in which they appear, and the position of each of its `n` cells among them."
+def _cells(text, sep, names):
+    "For each column its distinct texts, in the order in which they appear, and the place of each cell among them."
     import pandas as pd
     frame = pd.read_csv(io.StringIO(text, newline=""), sep=sep, names=names, header=0, index_col=False, dtype=str,
-                        keep_default_na=False, na_filter=False)
-    if len(frame) != n: raise ValueError(f"{path}: {n} rows by one reading, {len(frame)} by another; a line with nothing but blanks?")
+                        keep_default_na=False, na_filter=False, skip_blank_lines=False)
     coded = {name: pd.factorize(frame[name]) for name in names}
     return {name: (list(distinct), codes) for name, (codes, distinct) in coded.items()}
 
 # %% ../nbs/15_files.ipynb #6367f771
-MISSING_WORDS = {"NA", "N/A", "n/a", "#N/A", "na", "NaN", "nan", "NAN", "NULL", "Null", "null", "None", "<NA>", "?", "-", "--", "."}
+MISSING_WORDS = {"NA", "N/A", "n/a", "#N/A", "na", "NaN", "nan", "NAN", "NULL", "Null", "null", "None", "<NA>", "?",
+    "-", "--", "."}
 _LIKE = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?inf(inity)?", re.I)
 _WHOLE = re.compile(r"[-+]?[0-9]+")
 _BARE = re.compile(r"[0-9]+e[0-9]+", re.I)
@@ -161,7 +171,8 @@ def _same(words, values):
     seen = {}
     for word, value in zip(words, values):
         other = seen.setdefault(repr(value), word)
-        if other != word: return f"{other!r} and {word!r} are the same number" + " to a computer" * (Decimal(other) != Decimal(word))
+        if other != word:
+            return f"{other!r} and {word!r} are the same number" + " to a computer" * (Decimal(other) != Decimal(word))
     return ""
 
 def _why_codes(words):
@@ -175,7 +186,8 @@ def _why_codes(words):
         (plus and _first(lambda w: w[0] not in "+-" and float(w), words), "has no plus, others have"),
         (None if pointed else _first(_BARE.fullmatch, words), "may be a code"),
         (_first(lambda w: math.isinf(float(w)) and "f" not in w.lower(), words), "is too large for a number"),
-        (whole and _first(lambda w: len(w) > 20 or not -2**63 <= int(w) < 2**63, words), "has more digits than 64 bits hold"),
+        (whole and _first(lambda w: len(w) > 20 or not -2**63 <= int(w) < 2**63, words),
+         "has more digits than 64 bits hold"),
     ]:
         if word: return f"{word!r} {why}"
     return ""
@@ -261,7 +273,8 @@ class Meaning:
         return repr(int(v)) if self.whole else repr(float(v))
 
     @cached_property
-    def _written(self): return {self._key(v): t for v, t in zip(reversed(self.values), reversed(self.texts)) if v is not None}
+    def _written(self):
+        return {self._key(v): t for v, t in zip(reversed(self.values), reversed(self.texts)) if v is not None}
 
     def text(self, v):
         "The text of a value, as the column has it or would have it."
@@ -278,7 +291,8 @@ def _series(values):
     types = {type(v) for v in there}
     if types == {bool}: return pd.Series(values, dtype="boolean" if gaps else "bool")
     if types == {int}: return pd.Series([pd.NA if v is None else v for v in values], dtype="Int64" if gaps else "int64")
-    if types <= {int, float}: return pd.Series([math.nan if v is None else float(v) for v in values], dtype="float64" if types else object)
+    if types <= {int, float}:
+        return pd.Series([math.nan if v is None else float(v) for v in values], dtype="float64" if types else object)
     return pd.Series([math.nan if v is None else v for v in values])
 
 _DECORATED = re.compile(r"[-+(]?\s?[$€£¥]?\s?[-+]?[0-9]+([ .,'\u00a0][0-9]{3})*([.,][0-9]+)?\s?[)%€$£¥]?")
@@ -311,8 +325,10 @@ def meaning_of(
         return _with_missing(Meaning("number", texts, [known.get(w) for w in words], style_of(rest, decimal)), counts)
     kept = [t for t, gap in zip(texts, gaps) if not gap]
     if kept and set(kept) <= {"True", "False"}:
-        return _with_missing(Meaning("boolean", texts, [None if gap else t == "True" for t, gap in zip(texts, gaps)]), counts)
-    return _with_missing(Meaning("text", texts, [None if gap else t for t, gap in zip(texts, gaps)], why=why or _why_text(rest, decimal)), counts)
+        booleans = [None if gap else t == "True" for t, gap in zip(texts, gaps)]
+        return _with_missing(Meaning("boolean", texts, booleans), counts)
+    words = [None if gap else t for t, gap in zip(texts, gaps)]
+    return _with_missing(Meaning("text", texts, words, why=why or _why_text(rest, decimal)), counts)
 
 def _pointed(words, decimal):
     "`words` with a point as the decimal mark; with another mark a point is no part of a number."
@@ -332,9 +348,10 @@ def sniffed_decimal(
     "The decimal mark that the columns of numbers need: a comma if one needs it and none needs a point."
     if sep == ",": return "."
     words = [[w for t in texts if (w := t.strip()) and w not in MISSING_WORDS] for texts in columns]
-    def needs(mark, other): return any(any(mark in w for w in ws) and all(_LIKE.fullmatch(w.replace(other, "\0").replace(mark, ".")) for w in ws) for ws in words)
+    def numbers(ws, mark): return all(map(_LIKE.fullmatch, _pointed(ws, mark)))
+    def needs(mark): return any(any(mark in w for w in ws) and numbers(ws, mark) for ws in words)
     thousands = all(re.fullmatch(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}", w) for ws in words for w in ws if "," in w)
-    return "," if needs(",", ".") and not needs(".", ",") and not thousands else "."
+    return "," if needs(",") and not needs(".") and not thousands else "."
 
 # %% ../nbs/15_files.ipynb #63d403c7
 def _one(column):
@@ -362,11 +379,13 @@ def _parser(column):
     from pandas.api import types
     one, dtype = _one(column), getattr(column.dtype, "categories", column).dtype
     if types.is_bool_dtype(dtype) or isinstance(one, bool): return "True and False", _boolean
-    if dtype.kind == "M" or isinstance(one, dt.datetime): return "dates", lambda t: _moment(t, getattr(dtype, "tz", None))
+    if dtype.kind == "M" or isinstance(one, dt.datetime):
+        return "dates", lambda t: _moment(t, getattr(dtype, "tz", None))
     if dtype.kind == "m" or isinstance(one, dt.timedelta): return "durations", pd.Timedelta
     if isinstance(one, decimal.Decimal): return "numbers", decimal.Decimal
     if types.is_numeric_dtype(dtype) or isinstance(one, (int, float)): return "numbers", _number
-    others = {dt.date: ("dates", dt.date.fromisoformat), dt.time: ("times of day", dt.time.fromisoformat), bytes: ("bytes", str.encode)}
+    others = {dt.date: ("dates", dt.date.fromisoformat), dt.time: ("times of day", dt.time.fromisoformat),
+        bytes: ("bytes", str.encode)}
     return others.get(type(one), ("text", str))
 
 def cast(
@@ -382,40 +401,48 @@ def cast(
         raise ValueError(f"column {column.name!r} holds {kind}{example}; got {text!r}.") from e
 
 # %% ../nbs/15_files.ipynb #faab8e2b
-def _listed(parts, n=5): return "; ".join(parts[:n]) + (f"; and {len(parts) - n} more columns" if len(parts) > n else "")
+def _count(n, noun): return f"{n} {noun}" + "s" * (n != 1)
+
+def _listed(parts, n=5):
+    return "; ".join(parts[:n]) + (f"; and {len(parts) - n} more like these" if len(parts) > n else "")
 
 def _remarks(meanings, counts):
     "What a user may not expect of the columns."
     for name, m in meanings.items():
         if m.why: yield f"{name!r} is text: {m.why}"
         gaps = {t: int(k) for t, v, k in zip(m.texts, m.values, counts[name]) if v is None and t.strip()}
-        if gaps: yield f"{name!r}: " + ", ".join(f"{t!r} is a missing value ({k} times)" for t, k in gaps.items())
+        if gaps:
+            yield f"{name!r}: " + ", ".join(f"{t!r} is a missing value ({_count(k, 'cell')})" for t, k in gaps.items())
 
 class TextTable:
     """A table in CSV, with all that is needed to write more of it.
 
-    `names` are the columns, `data` the bytes, `frame` the cells; `kinds` says what each column means. Raises `ValueError` naming the line for text that is not complete.
+    `names` are the columns, `data` the bytes, `frame` the cells; `meanings` says what each column means. Raises
+    `ValueError` naming the line for text that is not complete.
     """
     def __init__(self, path, data, expected=",", sep=None, decimal=None, encoding=None, na=None):
         self.path, self.data, self.expected, self.asked, self.na = path, data, expected, decimal, na
         self.text, self.encoding, self.bom = decoded(path, data, encoding)
         self.sep = sep or sniffed_separator(self.text, expected or ",")
         if not sep and expected and self.sep != expected:
-            warnings.warn(f"{path}: the separator of its fields seems to be {self.sep!r}, and is taken so. --sep names another.", stacklevel=2)
-        self.names, self.ends = row_ends(path, self.text, self.sep)
+            warnings.warn(f"{path}: the separator of its fields seems to be {self.sep!r}, and is taken so. --sep "
+                "names another.", stacklevel=2)
+        self.names, self.starts, self.ends = row_lines(path, self.text, self.sep)
 
     def __len__(self): return len(self.ends) - 1
 
     @cached_property
     def cells(self):
         if not len(self): raise _no_rows(self.path)
-        return _cells(self.path, self.text, self.sep, self.names, len(self))
+        rows = [line for start, end in zip(self.starts, self.ends) for line in self.lines[start - 1:end]]
+        return _cells("".join(rows), self.sep, self.names)
 
     @cached_property
     def decimal(self):
         found = self.asked or sniffed_decimal([texts for texts, _ in self.cells.values()], self.sep)
         if found != (self.asked or "."):
-            warnings.warn(f"{self.path}: numbers seem to have the decimal mark {found!r}. --decimal names another.", stacklevel=2)
+            warnings.warn(f"{self.path}: numbers seem to have the decimal mark {found!r}. --decimal names another.",
+                stacklevel=2)
         return found
 
     @cached_property
@@ -423,7 +450,8 @@ class TextTable:
         "What each column means; a warning says what may surprise."
         import numpy as np
         counts = {name: np.bincount(codes) for name, (_, codes) in self.cells.items()}
-        found = {name: meaning_of(texts, counts[name], self.na, self.decimal) for name, (texts, _) in self.cells.items()}
+        found = {name: meaning_of(texts, counts[name], self.na, self.decimal)
+            for name, (texts, _) in self.cells.items()}
         remarks = list(_remarks(found, counts))
         if remarks: warnings.warn(f"{self.path}: {_listed(remarks)}.", stacklevel=2)
         return found
@@ -455,7 +483,8 @@ class TextTable:
         if '"' not in head: return set()
         sep = re.escape(self.sep)
         fields = [m for m in re.finditer(rf'("(?:[^"]|"")*"|[^{sep}\r\n]*)({sep}|\r\n|\r|\n|\Z)', head)]
-        return {name for name, raw in zip(self.names, _by_column(fields, self.sep, len(self.names))) if any(raw) and all(t[0] == '"' for t in raw if t)}
+        columns = _by_column(fields, self.sep, len(self.names))
+        return {name for name, raw in zip(self.names, columns) if any(raw) and all(t[0] == '"' for t in raw if t)}
 
 def _end_of(line): return line[len(line.rstrip("\r\n")):]
 
@@ -484,8 +513,8 @@ def open_parquet(
     _check_names(path, schema.names)
     nested = [f for f in schema if pa.types.is_nested(f.type) or pa.types.is_interval(f.type)]
     if nested:
-        raise ValueError(f"{path}: column {nested[0].name!r} holds values of the type {nested[0].type}, which cannot be learnt; leave it out, or turn it "
-                         "into text or into columns of its own.")
+        raise ValueError(f"{path}: column {nested[0].name!r} holds values of the type {nested[0].type}, which "
+            "cannot be learnt; leave it out, or turn it into text or into columns of its own.")
     return table
 
 def kept_names(names): return [n for n in names if not n.startswith("__index_level_")]
@@ -500,7 +529,8 @@ def parquet_frame(
     frame = table.to_pandas()
     frame = frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
     for name in frame.columns:
-        if table.schema.field(name).type in whole and frame[name].dtype.kind == "f": frame[name] = table[name].to_pandas(types_mapper=whole.get)
+        if table.schema.field(name).type in whole and frame[name].dtype.kind == "f":
+            frame[name] = table[name].to_pandas(types_mapper=whole.get)
     return frame
 
 class ArrowTable:
@@ -544,8 +574,10 @@ def read_table(
 ): # -> DataFrame
     """Read a table from a file, by its suffix.
 
-    CSV must be complete. Whole numbers stay whole when cells are blank, text and codes stay as they are, and words such as `NA` are missing values among numbers only. Warns of what may surprise. Raises
-    `ValueError` naming the line for a file that is not complete or not text, and for column names that are empty or not different; `CommandError` for another suffix, or for Parquet without pyarrow.
+    CSV must be complete. Whole numbers stay whole when cells are blank, text and codes stay as they are, and words such
+    as `NA` are missing values among numbers only. Warns of what may surprise. Raises `ValueError` naming the line for a
+    file that is not complete or not text, and for column names that are empty or not different; `CommandError` for
+    another suffix, or for Parquet without pyarrow.
     """
     table = open_table(path, **settings)
     if not len(table): raise _no_rows(table.path)
@@ -557,7 +589,8 @@ def _like_column(table, name, column):
     texts, codes = table.cells[name]
     named = set(MISSING_WORDS if table.na is None else table.na)
     kind, parse = _parser(column)
-    if kind == "text": return _series([None if t == "" or table.na is not None and t in named else t for t in texts]).array.take(codes)
+    if kind == "text":
+        return _series([None if t == "" or table.na is not None and t in named else t for t in texts]).array.take(codes)
     words = [t.strip() for t in texts]
     try: values = [None if w == "" or w in named else parse(p) for w, p in zip(words, _pointed(words, table.decimal))]
     except (ValueError, ArithmeticError): return table.frame[name].array
@@ -565,7 +598,8 @@ def _like_column(table, name, column):
 
 def _frame_like(table, like):
     import pandas as pd
-    return pd.DataFrame({n: _like_column(table, n, like[n]) if n in like else table.frame[n].array for n in table.names})
+    return pd.DataFrame({n: _like_column(table, n, like[n]) if n in like else table.frame[n].array
+        for n in table.names})
 
 # %% ../nbs/15_files.ipynb #f60f5141
 def write_file(
@@ -591,15 +625,24 @@ def _escaped(frame):
     "Texts and names of columns that a spreadsheet may take for a formula get an apostrophe in front; numbers stay."
     out = frame.rename(columns=_safe)
     for j, dtype in enumerate(frame.dtypes):
-        if getattr(dtype, "categories", frame.iloc[:0, j]).dtype.kind not in "iufbmM": out.isetitem(j, frame.iloc[:, j].astype(object).map(_safe))
+        if getattr(dtype, "categories", frame.iloc[:0, j]).dtype.kind not in "iufbmM":
+            out.isetitem(j, frame.iloc[:, j].astype(object).map(_safe))
     return out
+
+def _csv_bytes(frame, sep, quoting):
+    out = io.BytesIO()
+    frame.to_csv(out, sep=sep, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
+    return out.getvalue()
 
 def _bytes_of(frame, path, escape_formulas=False):
     "`frame` as the bytes of a file, by the suffix of `path`."
-    out = io.BytesIO()
-    if is_parquet(path): frame.to_parquet(out, index=False)
-    else: (_escaped(frame) if escape_formulas else frame).to_csv(out, sep=SUFFIXES[suffix_of(path)], index=False, encoding="utf-8", lineterminator="\n")
-    return out.getvalue()
+    if is_parquet(path):
+        frame.to_parquet(out := io.BytesIO(), index=False)
+        return out.getvalue()
+    frame, sep = _escaped(frame) if escape_formulas else frame, SUFFIXES[suffix_of(path)]
+    data = _csv_bytes(frame, sep, csv.QUOTE_MINIMAL)
+    # else a line end of an old Mac stands bare
+    return data if b"\r" not in data else _csv_bytes(frame, sep, csv.QUOTE_NONNUMERIC)
 
 def write_table(
     frame, # Table
@@ -608,8 +651,9 @@ def write_table(
 ):
     """Write a table to a file, by its suffix, complete or not at all.
 
-    With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an apostrophe in front, which stays in the file; Parquet has no formulas. Raises `OSError` if the
-    disk is full, and `CommandError` for another suffix, or for Parquet without pyarrow.
+    With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an
+    apostrophe in front, which stays in the file; Parquet has no formulas. Raises `OSError` if the disk is full, and
+    `CommandError` for another suffix, or for Parquet without pyarrow.
     """
     write_file(path, _bytes_of(frame, path, escape_formulas))
 
@@ -633,7 +677,8 @@ class Addition:
         given = self.table.frame[self.names]
         new = self.rows[self.names] if len(self.rows) else given[:0]
         parts = [(new, True)] if self.new_only else [(given, False), (new, True)]
-        return pd.concat([f if self.mark is None else f.assign(**{self.mark: is_new}) for f, is_new in parts], ignore_index=True)
+        return pd.concat([f if self.mark is None else f.assign(**{self.mark: is_new}) for f, is_new in parts],
+            ignore_index=True)
 
 class _Csv:
     "Writes an `Addition` to a `TextTable` as CSV, with the separator `sep`."
@@ -685,7 +730,8 @@ class _Csv:
 
     def new(self):
         rows, meanings = self.of.rows, self.table.meanings
-        return self.lines([self.column(n, meanings[n].write(rows[n])) for n in self.of.names], "True") if len(rows) else ""
+        if not len(rows): return ""
+        return self.lines([self.column(n, meanings[n].write(rows[n])) for n in self.of.names], "True")
 
     def bytes(self): return self.table.bom + (self.given() + self.new()).encode(self.table.encoding)
 
@@ -704,8 +750,9 @@ def arrow_rows(
 def _arrow_bytes(addition):
     import pyarrow as pa, pyarrow.parquet as pq
     given = addition.table.table.select(addition.names)
-    parts = [] if addition.new_only else [arrow_rows(given, given.schema, addition.mark, False)]
-    parts += [arrow_rows(addition.rows, given.schema, addition.mark)] if len(addition.rows) else [arrow_rows(given[:0], given.schema, addition.mark)]
+    new = addition.rows if len(addition.rows) else given[:0]
+    parts = [arrow_rows(new, given.schema, addition.mark)]
+    if not addition.new_only: parts.insert(0, arrow_rows(given, given.schema, addition.mark, False))
     out = io.BytesIO()
     pq.write_table(pa.concat_tables(parts).unify_dictionaries(), out)
     return out.getvalue()
@@ -725,7 +772,8 @@ def save(
     Where input and output are of one kind, given rows are copied. Raises `OSError` if the file cannot be written.
     """
     arrow, to_arrow = isinstance(addition.table, ArrowTable), is_parquet(path)
-    if addition.escape_formulas and (to_arrow or arrow and str(path) == STREAM): raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
+    if addition.escape_formulas and (to_arrow or arrow and str(path) == STREAM):
+        raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
     if arrow and (to_arrow or str(path) == STREAM): data = _arrow_bytes(addition)
     elif arrow or to_arrow: data = _bytes_of(addition.frame(), path, addition.escape_formulas)
     else: data = _Csv(addition, _separator(path, addition.table)).bytes()
