@@ -1,5 +1,11 @@
 __version__ = "0.0.1"
+import warnings
 from typing import TYPE_CHECKING
+
+with warnings.catch_warnings(): # without ipywidgets, a notebook's first import of this warns in red of bars that nobody needs
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import tqdm.auto # noqa: F401
+
 if TYPE_CHECKING: from .oversampler import LITO, GReaT, ImbLLM, ImbLLMClassifier, PredLLM, TapTap # for type checkers, which do not see through `__getattr__`
 
 __all__ = ["ImbLLM", "ImbLLMClassifier", "GReaT", "PredLLM", "TapTap", "LITO"]

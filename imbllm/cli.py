@@ -700,6 +700,11 @@ def _parser():
 # %% ../nbs/16_cli.ipynb #7c95f4c5
 def _complain(kind, text): print(f"imbllm: {kind}:", " ".join(str(text).split()), file=sys.stderr)
 
+def _as_options(message):
+    "A warning of the library in terms of the command line."
+    names = re.compile(r"exclude=\[(.*?)\]")
+    return names.sub(lambda m: " ".join(f"--exclude {name}" for name in m[1].split(", ")), str(message))
+
 def main(
     argv:list|None=None, # Arguments; those of the process if None
 ) -> int: # Exit code
@@ -711,7 +716,7 @@ def main(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: _complain("warning", message)
+        warnings.showwarning = lambda message, *_, **__: _complain("warning", _as_options(message))
         try:
             args = _parser().parse_args(argv)
             return args.run(args) or 0

@@ -108,7 +108,7 @@ def _from_one_hot(y):
 
 def _natural_labels(y):
     "Labels of dtype object as numbers or truth values if that is what they are; refuses those that are no classes to scikit-learn."
-    if getattr(y, "dtype", None if isinstance(y, (list, tuple)) else 0) not in (object, None) or np.ndim(y) != 1: return y
+    if np.ndim(y) != 1 or (y if hasattr(y, "dtype") else np.asarray(y)).dtype != object: return y
     labels = pd.Series(y, dtype=object)
     types = sorted({type(v).__name__ for v in labels.unique()})
     if types == ["str"]: return y
@@ -134,10 +134,10 @@ def _warn_of_columns(schema, codes, n_classes):
     def named(names): return f"Column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
     same = [c.name for j, c in enumerate(schema.columns, 1)
             if len(c) == n_classes == len(np.unique(codes[:, [0, j]], axis=0)) and len(codes) > 4 * n_classes]
-    if same: warnings.warn(f"{named(same)} of X tell the label exactly, one value for each class. Leave the target out of X.", UserWarning, stacklevel=5)
+    if same: warnings.warn(f"{named(same)} of X {'tell' if len(same) > 1 else 'tells'} the label exactly, one value for each class. Leave the target out of X.", UserWarning, stacklevel=5)
     keys = identifiers(schema, len(codes))
-    if keys: warnings.warn(f"{named(keys)} look like identifiers: the model would learn them and copy them from given rows. "
-                           f"exclude={keys} leaves them out, and gives new rows new keys.", UserWarning, stacklevel=5)
+    if keys: warnings.warn(f"{named(keys)} {'look like identifiers' if len(keys) > 1 else 'looks like an identifier'}: the model would learn values of single rows and copy them. "
+                           f"exclude={keys} leaves {'them' if len(keys) > 1 else 'it'} out; new rows then get new keys, or a missing cell.", UserWarning, stacklevel=5)
 
 _OUTER = "joblib", "sklearn.model_selection", "sklearn.pipeline", "sklearn.ensemble", "imblearn.pipeline", "imblearn.ensemble"
 

@@ -636,7 +636,7 @@ def infer_schema(
 
 # %% ../nbs/00_schema.ipynb #49f1c671
 MISSING_WORDS = frozenset(  # what stands for a missing number in files
-    "? - NA N/A n/a na #N/A NaN nan NAN NULL Null null None none <NA> missing Missing".split())
+    "? - -- . NA N/A n/a na #N/A NaN nan NAN NULL Null null None none <NA> missing Missing".split())
 _PLAIN_NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 def missing_words(
