@@ -119,15 +119,15 @@ def _natural_labels(y):
 
 def _whole_counts(strategy):
     "Rows to add to each class; counts that were computed as floats are whole numbers."
-    broken = {c: n for c, n in strategy.items() if n % 1}
+    broken = {c: float(n) for c, n in strategy.items() if n % 1}
     if broken: raise ValueError(f"sampling_strategy must give whole numbers of rows; got a part of a row for {broken}.")
     return {c: int(n) for c, n in strategy.items()}
 
 def _class_sizes(y):
     "The classes and their sizes in words, for a message."
-    counts = Counter(np.asarray(y).tolist())
-    ratio = f", a ratio of {min(counts.values()) / max(counts.values()):.3g}" if len(counts) == 2 else ""
-    return ", ".join(f"{c!r} ({n} rows)" for c, n in counts.items()) + ratio
+    counts = Counter(np.asarray(y).tolist()).most_common()
+    ratio = f", a ratio of {counts[1][1] / counts[0][1]:.3g}" if len(counts) == 2 else ""
+    return ", ".join(f"{c!r} ({n} rows)" for c, n in counts) + ratio
 
 def _warn_of_columns(schema, codes, n_classes):
     "Warn of columns that are the label under another name, and of identifiers."
@@ -301,7 +301,7 @@ class Excluded:
         "The same with a few new keys in place of the given ones, so that these can be forgotten."
         def forgotten(how, col):
             if how == "missing": return col
-            return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else col.values.iloc[:0])
+            return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
         return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
 
 def _excluded(s, how):
