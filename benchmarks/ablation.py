@@ -30,7 +30,7 @@ class BinDigits(Digits):
     "A bin, then the digits of the number."
     def _number_forms(self, col, bins): return [(f[0], *d) for f, d in zip(TableTokenizer._number_forms(self, col, bins), Digits._number_forms(self, col, bins))]
 
-def model(**changes): return patch("imbllm.oversampler.embedded_model", functools.partial(embedded_model, **changes))
+def model(**changes): return patch("imbllm.models.embedded_model", functools.partial(embedded_model, **changes))
 def tokenizer(cls): return patch("imbllm.oversampler.TableTokenizer", cls)
 
 SETTINGS = {

@@ -93,7 +93,7 @@ def settings(share=1, decay=True, width=64, out=0, more=0, profile=False):
     if profile: stack.enter_context(patch("imbllm.oversampler.Interpolation", ByProfile))
     stack.enter_context(patch.dict(oversampler.EVEN, updates=round(share * UPDATES)))
     stack.enter_context(patch("imbllm.finetuning.cosine_schedule", lambda t, steps: cosine_schedule(t, steps) if decay else min(1., (t + 1) / round(.05 * steps))))
-    stack.enter_context(patch("imbllm.oversampler.embedded_model", lambda *shape: embedded_model(*shape, n_embd=width)))
+    stack.enter_context(patch("imbllm.models.embedded_model", lambda *shape: embedded_model(*shape, n_embd=width)))
     averages = Averages(round(share * UPDATES))
     stack.callback(register_optimizer_step_post_hook(averages).remove)
     return stack, averages

@@ -62,7 +62,7 @@ def started_from(start):
         with torch.no_grad():
             for k, v in (start or {}).items(): model.state_dict()[k].copy_(v[:n_positions] if k.endswith("wpe.weight") else v)
         return model
-    return patch("imbllm.oversampler.embedded_model", made)
+    return patch("imbllm.models.embedded_model", made)
 
 def updates(n): return patch.dict(oversampler.EVEN, updates=n)
 

@@ -25,7 +25,7 @@ from torch.ao.quantization import quantize_dynamic
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 from transformers.pytorch_utils import Conv1D
-from imbllm import ImbLLM, finetuning, models, oversampler, sampling
+from imbllm import ImbLLM, finetuning, models, sampling
 from imbllm.baselines import METHODS
 from imbllm.benchmark import load_table, stamp
 from imbllm.datasets import make_income
@@ -137,11 +137,11 @@ def feed_fields(sampler, X, n):
 
 def arranged(part):
     "Leave a part of ours out, or put in what was tried, in this process; returns settings of the sampler."
-    train = oversampler.finetune
+    train = finetuning.finetune
     def compiled(model, *args, **kwargs):
         for layer in model.transformer.h: layer.compile(dynamic=True)
         return train(model, *args, **kwargs)
-    if part == "compiled layers": oversampler.finetune = compiled
+    if part == "compiled layers": finetuning.finetune = compiled
     if part.endswith("rows at a time"): ImbLLM._batch_size = lambda self: int(part.split()[0])
     if part == "matrices in int8": return dict(bf16=False)
     if part == "a process per core": joblib.Parallel(os.cpu_count())(joblib.delayed(import_module)("imbllm") for _ in range(os.cpu_count())) # they start
@@ -172,7 +172,7 @@ def with_part(part, kinds, folder, device):
 
 def counted(folder, device):
     "What cannot gain more than the tokens that it saves, by their count: padding that packed rows would not have (the paper's rows, minority and as many interpolated), and the label's prompt, computed once for all rows of a batch."
-    (X, y), oversampler.finetune = training_table("german"), lambda *_, **__: finetuning.History() # counting needs no training
+    (X, y), finetuning.finetune = training_table("german"), lambda *_, **__: finetuning.History() # counting needs no training
     sampler = train_ours(folder, device, X, y, batch_size=len(X), steps=1)
     codec, codes = sampler._codec, sampler.schema_.encode(X[y == y.value_counts().index[-1]])
     codes = np.c_[np.zeros(len(codes), dtype="int64"), codes]
@@ -221,7 +221,7 @@ def profiled(folder, device):
         return (spent.to_dict() | {"outside torch": 1 - spent.sum()})
     sampler = train_ours(folder, device, X, y, **TRAIN) # loading and a first update are no part of what is profiled
     model, corpus = sampler.model_, []
-    oversampler.finetune = lambda model, c, *args, **kwargs: corpus.append((c, args, kwargs)) or finetuning.History()
+    finetuning.finetune = lambda model, c, *args, **kwargs: corpus.append((c, args, kwargs)) or finetuning.History()
     train_ours(folder, device, X, y, **TRAIN)
     (c, args, kwargs), = corpus
     return dict(training=shares(lambda: finetuning.finetune(model, c, *args, **kwargs)), sampling=shares(lambda: sampler.sample(AT_ONCE, random_state=0)))
