@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['finetuning', 'models', 'sampling', 'torch', 'xgboost', 'hub', 'hub_errors', 'PRESETS', 'CONDITIONS', 'EMBEDDED',
            'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST', 'LABEL_BEHIND', 'BAYES_ORDERS',
-           'FULL_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'EXCLUDED', 'STATE', 'FORMAT', 'PICKLES',
-           'Later', 'WorkerError', 'in_parallel', 'Halving', 'Excluded', 'SavedModelError', 'seal', 'unseal',
+           'FULL_ROW', 'WIDE_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS', 'EXCLUDED', 'STATE', 'FORMAT',
+           'PICKLES', 'Later', 'WorkerError', 'in_parallel', 'Halving', 'Excluded', 'SavedModelError', 'seal', 'unseal',
            'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/07_oversampler.ipynb #da49a687
@@ -76,6 +76,7 @@ LABEL_FIRST = "fix_y", "permute_xy", "identity", "fix_y+label_last"             
 LABEL_BEHIND = "permute_xy", "label_last", "label_last+original", "fix_y+label_last" # and one that saw these can be asked for it
 BAYES_ORDERS = 4  # orders over which verification by Bayes' rule averages
 FULL_ROW = 128 # tokens of a row beyond which the embedded model learns fewer rows in an update, and the critic looks at one order
+WIDE_ROW = 512 # and beyond which two candidates are drawn by default
 LONG_ROW, EMBEDDED_CONTEXT = 1000, 4000 # tokens of a row beyond which there is a warning, and beyond which the embedded model does not go
 CRITIC_ORDERS = 2 # and those over which the critic does
 
@@ -466,7 +467,7 @@ class ImbLLM(BaseOverSampler):
         interpolation=None, # Interpolate between nearest `"neighbors"`, or `"random"` pairs as in the paper
         k_neighbors=5, # How many neighbours
         temperature=None, # Of sampling
-        candidates=None, # Rows to draw for each row that is kept, before any verification
+        candidates=None, # Rows to draw for each row that is kept, before any verification; `None`: that of the preset, and at most 2 where rows exceed 512 tokens
         critic_strength=None, # How much a candidate's log-odds of its label count in that choice
         guidance=None, # How far each choice leans away from what the other classes would say
         constrained=True, # Decode under the grammar? Else write freely, and reject what is no row
@@ -831,6 +832,7 @@ class ImbLLM(BaseOverSampler):
 
         candidate = original if self.drop_copies else draw
         candidates, strength = self._setting("candidates"), self._setting("critic_strength")
+        if self.candidates is None and self._codec.longest().sum() > WIDE_ROW: candidates = min(candidates, 2)
         if candidates == 1 or not others: return candidate, 1
 
         def drawn_and_chosen(key, first, size):
