@@ -2,7 +2,7 @@ __version__ = "0.0.1"
 import warnings
 from typing import TYPE_CHECKING
 
-with warnings.catch_warnings(): # without ipywidgets, a notebook's first import of this warns in red of bars that nobody needs
+with warnings.catch_warnings(): # its first import warns in red in a notebook without ipywidgets
     warnings.filterwarnings("ignore", message="IProgress not found")
     import tqdm.auto # noqa: F401
 

@@ -39,7 +39,7 @@ _DRAWS = {"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_
 class Seeded(TorchFunctionMode):
     """Inside this context, what the thread draws with torch comes from generators that start at `seed`, one per device.
 
-    The numbers are those that `torch.manual_seed(seed)` would give, but the global generator is neither seeded nor used.
+    The numbers are those that `torch.manual_seed(seed)` would give; the global generator is neither seeded nor used.
     """
     def __init__(self,
         seed:int, # Seed, from 0 on
@@ -115,8 +115,9 @@ def random_model(
     initializer_range:float=.02, # Standard deviation of the initial weights
     seed:int=0, # Seed of the random weights
 ): # A model in evaluation mode
-    """A tiny causal language model of a family, with random weights, in evaluation mode. The global random state of torch is neither used nor changed.
+    """A tiny causal language model of a family, with random weights, in evaluation mode.
 
+    The global random state of torch is neither used nor changed.
     Raises `ValueError` if `architecture` is not one of `ARCHITECTURES`.
     """
     if architecture not in ARCHITECTURES: raise ValueError(f"architecture must be one of {list(ARCHITECTURES)}; got {architecture!r}.")
@@ -295,7 +296,7 @@ class Activation(nn.Module):
     def forward(self, x): return nn.functional.gelu(x, approximate="none" if x.dtype == torch.bfloat16 and x.device.type == "cpu" else "tanh")
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask depends on `dropout_key` alone, so that threads do not change each other's and recomputing gives it again.
+    """Dropout whose mask depends on `dropout_key` alone: threads do not change it, and recomputing gives it again.
 
     Without a key it is torch's own, with torch's global generator.
     """
@@ -325,7 +326,8 @@ def _written_attention(module, query, key, value, attention_mask, scaling=None, 
     seen = ones.tril() if attention_mask is None else attention_mask
     unseen = query.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(query.dtype).min)
     score = query * (query.shape[-1] ** -.5 if scaling is None else scaling) @ key.transpose(2, 3)
-    with torch.autocast(query.device.type, enabled=False): weight = score.add_(unseen).softmax(-1) # sums in float32 inside
+    with torch.autocast(query.device.type, enabled=False):
+        weight = score.add_(unseen).softmax(-1) # sums in float32 inside
     if dropout: weight = _dropped(weight, dropout, module.dropout_key)
     return (weight @ value).transpose(1, 2), None
 
@@ -361,7 +363,7 @@ def quiet():
 def hub_answers(
     timeout:float=5, # Seconds to wait
 ) -> bool:
-    "Can the Hugging Face hub be reached? With `HF_HUB_OFFLINE` it cannot; behind a proxy this takes for granted that it can."
+    "Can the Hugging Face hub be reached? With `HF_HUB_OFFLINE` it cannot; behind a proxy it is assumed to be."
     if constants.HF_HUB_OFFLINE: return False
     if getproxies(): return True
     hub = urlsplit(constants.ENDPOINT)
@@ -376,7 +378,9 @@ def _only_local(name):
     try: cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError: return False # no hub id; transformers says what is wrong with it
     if cached: return True
-    raise _refusal(name, "it is no folder here, it is not in the cache of the Hugging Face hub, and the hub cannot be reached. Pass a folder that holds a causal language model and its tokenizer, connect to the internet, or use 'embedded'.")
+    raise _refusal(name, "it is no folder here, it is not in the cache of the Hugging Face hub, and the hub cannot be "
+                         "reached. Pass a folder that holds a causal language model and its tokenizer, connect to the "
+                         "internet, or use 'embedded'.")
 
 def _load_config(name, local):
     "Configuration of a model that may be a causal language model."

@@ -549,11 +549,12 @@ def column_names(
     columns, # Names or positions of some of its columns, a mask, or None
     argument:str, # Name of the argument, for the message
 ) -> set: # Their names
-    """Names of the columns that are meant by names, positions or a mask. Raises `TableError` for those that the table does not have."""
+    "Names of the columns that are meant. Raises `TableError` for those that the table does not have."
     if columns is None: return set()
     if isinstance(columns, tuple) and columns in frame.columns: return {columns}
-    wanted = np.empty(len(columns), dtype=object) if pd.api.types.is_list_like(columns) else np.array([columns], dtype=object)
-    if pd.api.types.is_list_like(columns): wanted[:] = list(columns)
+    columns = list(columns) if pd.api.types.is_list_like(columns) else [columns]
+    wanted = np.empty(len(columns), dtype=object)
+    wanted[:] = columns
     if len(wanted) == frame.shape[1] and all(isinstance(w, (bool, np.bool_)) for w in wanted): return set(frame.columns[wanted.astype(bool)])
     names = [frame.columns[w] if isinstance(w, (int, np.integer)) and w not in frame.columns and -frame.shape[1] <= w < frame.shape[1] else w for w in wanted]
     unknown = [n for n in names if n not in frame.columns]

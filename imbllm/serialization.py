@@ -48,8 +48,9 @@ class TableTokenizer:
     """A vocabulary made of one table: one token per column name, per category and per number or bin of numbers.
 
     `weights[j]` are the shares of the distinct values of column `j`; an ordered column with more than `n_bins` of them gets
-    bins of equal weight, and places inside the bins; a category with more than `MANY_VALUES` gets tokens for its common values,
-    groups of the rare ones, and places inside the groups. `tokens` lists the vocabulary, `names` the ids of column names; id 0 ends a row.
+    bins of equal weight, and places inside the bins; a category with more than `MANY_VALUES` gets tokens for its common
+    values, groups of the rare ones, and places inside the groups. `tokens` lists the vocabulary, `names` the ids of
+    column names; id 0 ends a row.
     """
     sep = ()
     def __init__(self,
