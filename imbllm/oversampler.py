@@ -1170,6 +1170,9 @@ class ImbLLM(BaseOverSampler):
             columns = [column_from_json(d) for d in state["columns"]]
             self.schema_, self._as_array, self._host, self._random = Schema(columns[1:]), state["as_array"], None, check_random_state(self.random_state)
             excluded = state.get("excluded", [])
+            for d in excluded:
+                if d["how"] not in EXCLUDED or type(d["at"]) is not int:
+                    raise ValueError(f"an excluded column is {d['how']!r} at {d['at']!r}")
             self._excluded = Excluded([(d["at"], d["how"], column_from_json(d["column"])) for d in excluded])
             self._names = [tuple(n) if isinstance(n, list) else n for n in state.get("names", self.schema_.names)]
             self._seed, self.counts_, self.verifier_, self._rows, self._known = int(self._random.randint(2**31)), Counter(), None, None, None

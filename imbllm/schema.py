@@ -782,7 +782,10 @@ def _dump(v):
     v = _scalar(v)
     return {type(v).__name__: _OBJECTS[type(v)][0](v)} if type(v) in _OBJECTS else v
 
-def _load(v): return next(_CLASSES[name](data) for name, data in v.items()) if isinstance(v, dict) else v
+def _load(v):
+    if not isinstance(v, dict): return v
+    (name, data), = v.items()
+    return _CLASSES[name](data)
 
 def _dump_values(s):
     "Present values of a Series as JSON data."
