@@ -613,8 +613,8 @@ class ImbLLM(BaseOverSampler):
         unchanged. With `keep_original=False` the given rows of an oversampled class are replaced, as in the paper.
         Where `y` names a column of `X`, `X_resampled` is without it.
         """
-        X, y = _without_target(X, y)
-        (X, self._host), (y, labels_host) = _hosted(X), _hosted(y)
+        table, y = _without_target(X, y)
+        (X, self._host), (y, labels_host) = _hosted(table), _hosted(y)
         _refuse(X, y)
         self._label_name = getattr(y, "name", None)
         given, (y, one_hot) = y, _from_one_hot(y)
@@ -623,7 +623,9 @@ class ImbLLM(BaseOverSampler):
         X = self._without_dropped(X)
         if one_hot: y = one_hot(y)
         elif getattr(given, "dtype", None) == object: y = y.astype(object)
-        return _given_back(X, self._host), _given_back(y, labels_host)
+        kept = self._host is not None and self._setting("keep_original")
+        X = self._host.below(table, X.iloc[len(given):]) if kept else _given_back(X, self._host)
+        return X, _given_back(y, labels_host)
 
     def _fit_resample(self, X, y):
         self.sampling_strategy_ = _whole_counts(self.sampling_strategy_)

@@ -513,12 +513,21 @@ class _Host:
         if self.arrow is not None: table = table.cast(pa.schema([self.arrow.field(n) for n in table.column_names], self.arrow.metadata))
         return table if self.wrap is None else self.wrap(table)
 
+    def below(self, given, rows):
+        "The table `given` as it is, NaN beside missing cells too, and below it the pandas frame `rows`, whose columns it has."
+        import narwhals as nw
+        def arrow(table): return table if self.wrap is None else table.with_format("arrow")[:]
+        top = nw.from_native(arrow(given), eager_only=True).select(rows.columns.tolist())
+        new = [nw.from_native(arrow(self(rows)), eager_only=True)] if len(rows) else []
+        whole = nw.concat([top, *new]).to_native()
+        return whole if self.wrap is None else self.wrap(whole)
+
 def as_pandas(
     X, # A table `(n, d)` or a column `(n,)` for which `is_foreign` holds
 ) -> tuple: # The same as a DataFrame or Series, and the function that gives such an object back in the kind and with the dtypes of `X`
     """A table or column of polars, pyarrow or `datasets` as a pandas object, and the way back.
 
-    A missing cell stays one; in columns of floats, NaN counts as missing too, and comes back as a missing cell. Raises `ImportError` without narwhals and pyarrow, and `TableError` for what must be collected first.
+    A missing cell stays one; in columns of floats, NaN counts as missing too. Raises `ImportError` without narwhals and pyarrow, and `TableError` for what must be collected first.
     """
     try: import narwhals as nw, pyarrow
     except ImportError as e: raise ImportError(f"A {type(X).__name__} of {type(X).__module__.partition('.')[0]} is read by narwhals and pyarrow: pip install 'imbllm[polars]'.") from e
