@@ -44,7 +44,7 @@ from .schema import (
 from .serialization import Codec, TableTokenizer, TextTokenizer
 
 # %% ../nbs/07_oversampler.ipynb #28ca1548
-class Later:
+class _Later:
     "A module that is imported when something in it is first wanted."
     def __init__(self,
         name:str, # Full name of the module
@@ -54,9 +54,9 @@ class Later:
         if name.startswith("__"): raise AttributeError(name)
         return getattr(importlib.import_module(self._name), name)
 
-finetuning, models, sampling = Later("imbllm.finetuning"), Later("imbllm.models"), Later("imbllm.sampling")
-torch, xgboost = Later("torch"), Later("xgboost")
-hub, hub_errors = Later("huggingface_hub"), Later("huggingface_hub.errors")
+finetuning, models, sampling = _Later("imbllm.finetuning"), _Later("imbllm.models"), _Later("imbllm.sampling")
+torch, xgboost = _Later("torch"), _Later("xgboost")
+hub, hub_errors = _Later("huggingface_hub"), _Later("huggingface_hub.errors")
 
 # %% ../nbs/07_oversampler.ipynb #59b55ec6
 PRESETS = {
