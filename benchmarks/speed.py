@@ -176,7 +176,7 @@ def counted(folder, device):
     sampler = train_ours(folder, device, X, y, batch_size=len(X), steps=1)
     codec, codes = sampler._codec, sampler.schema_.encode(X[y == y.value_counts().index[-1]])
     codes = np.c_[np.zeros(len(codes), dtype="int64"), codes]
-    source = Interpolation(codec.columns, codes, False, None, [j for j, letters in enumerate(codec.letters) if letters])
+    source = Interpolation(codec.columns, codes, False, None, [j for j, letters in enumerate(codec.char_ids) if letters])
     corpus = Corpus(codec, codes, source, len(codes), "fix_y", TRAIN["batch_size"], 0)
     batches = [corpus.batch(t) for t in range(corpus.per_epoch)]
     padded, real, label = sum(ids.size for ids, _ in batches), sum(int(n.sum()) for _, n in batches), int(codec.longest()[0])

@@ -150,7 +150,7 @@ def prompted(
 
 # %% ../nbs/18_entropy.ipynb #02ad8f44
 def _codes_only(sampler):
-    spelled = [c.name for c, letters in zip(sampler._codec.columns, sampler._codec.letters) if letters]
+    spelled = [c.name for c, letters in zip(sampler._codec.columns, sampler._codec.char_ids) if letters]
     if spelled: raise ValueError(f"The sampler spells the numbers of column {spelled[0]!r}, so it can write values that no code stands for; use the embedded model, make the column a category, or sample (`draw_rows`).")
 
 def _target(sampler, label): return sampler._label_code(sampler._rarest() if label is None else label)

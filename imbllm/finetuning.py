@@ -189,8 +189,8 @@ class Peers:
     "Which tokens of a `TableTokenizer` can stand in the same place of a row: the values of a column, or the places inside a bin at the same level."
     def __init__(self, codec, device):
         group = torch.zeros(len(codec.tokenizer.tokens), dtype=torch.long)
-        for j, forms in enumerate(codec.forms):
-            for level, ids in enumerate(zip_longest(*forms)): group[[i for i in ids if i is not None]] = 1 + j if level == 0 else len(codec.forms) + level
+        for j, forms in enumerate(codec.value_ids):
+            for level, ids in enumerate(zip_longest(*forms)): group[[i for i in ids if i is not None]] = 1 + j if level == 0 else len(codec.value_ids) + level
         self.group = group.to(device)
         order, sizes = group.argsort(stable=True), torch.bincount(group)
         self.tokens = order.to(device).split(sizes.tolist())

@@ -92,7 +92,7 @@ def smooth_numbers(
 ):
     """Start the embedding of an ordered column's numbers, or bins of numbers, on a smooth random curve over their rank, and so their rows of the head. Other tokens stay as they are."""
     generator = torch.Generator().manual_seed(seed)
-    for col, forms in zip(codec.columns, codec.forms):
+    for col, forms in zip(codec.columns, codec.value_ids):
         if not col.ordered: continue
         ids = list(dict.fromkeys(f[0] for f in forms[:col.n_present]))
         rank = torch.linspace(0, 1, len(ids))[:, None]

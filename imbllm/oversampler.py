@@ -6,8 +6,8 @@
 __all__ = ['PRESETS', 'CONDITIONS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST',
            'LABEL_BEHIND', 'BAYES_ORDERS', 'FULL_ROW', 'WIDE_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS',
            'EXCLUDED', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'Halving', 'Excluded',
-           'SavedModelError', 'seal', 'unseal', 'model_card', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO',
-           'opinion_pool', 'ImbLLMClassifier']
+           'SavedModelError', 'seal', 'unseal', 'model_card', 'RowModel', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap',
+           'LITO', 'opinion_pool', 'ImbLLMClassifier']
 
 # %% ../nbs/14_oversampler.ipynb #da49a687
 import hashlib, importlib, json, logging, math, numbers, os, shutil, sys, tempfile, warnings
@@ -41,7 +41,7 @@ from .schema import (
     as_frame, as_numbers, as_pandas, as_python, column_from_json, column_names, column_to_json, encode_column,
     encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema, is_foreign, number_text,
     warn_of_words)
-from .serialization import Codec, TableTokenizer, TextTokenizer
+from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 
 # %% ../nbs/14_oversampler.ipynb #28ca1548
 class _Later:
@@ -435,6 +435,32 @@ def _version():
     return __version__
 
 # %% ../nbs/14_oversampler.ipynb #7a5f53f3
+class RowModel:
+    """A fitted language model of rows, on codes: `columns` (the label's first), `codec`, `grammar`, `model`, and `counts`, which
+    gives for the code of each class that was learnt how often each code of each column occurs, a list of `1 + d` arrays."""
+    def __init__(self, sampler):
+        self.columns, self.codec, self.grammar, self.model = sampler._codec.columns, sampler._codec, sampler._grammar, sampler.model_
+        self.counts, self.permutation, self._sampler = sampler._frequency, sampler._setting("permutation"), sampler
+
+    def require_label_first(self, what):
+        "Raise `ValueError` unless the model saw the label first."
+        self._sampler._label_first(what)
+
+    def field_log_probs(self, rows, order, given=1, temperature=1., batch_size=128):
+        "Log-probability, in nats, of each field of rows given those before it, `(n, m)`."
+        return sampling.field_log_probs(self.model, self.grammar, rows.codes, order, given, rows.texts, temperature, batch_size)
+
+    def decode(self, rows, order, given, temperature=1., generator=None):
+        "Let the model complete rows whose first `given` fields are set."
+        texts = {j: list(t) for j, t in rows.texts.items()}
+        codes, words = sampling.decode_rows(self.model, self.grammar, rows.codes, order, given, temperature, generator, texts)
+        return Rows(codes, {j: np.array(t, dtype=object) for j, t in sampling.spelled_texts(words).items()} if words else {})
+
+    def log_odds(self, rows, label, rng):
+        "Log-odds of the label for rows, every other class in equal parts, `(n,)`."
+        words = [{j: t[i] for j, t in rows.texts.items() if t[i] is not None} for i in range(len(rows))]
+        return self._sampler._critic(rows.codes, words, label, rng)
+
 class ImbLLM(BaseOverSampler):
     """Oversample rare classes with a language model of rows.
 
@@ -717,7 +743,7 @@ class ImbLLM(BaseOverSampler):
         if not self.load_in_4bit: self.model_.to(device)
         self.model_.eval()
         self._codec, self._grammar = codec, sampling.Grammar(codec).to(device)
-        self._spelled = {j: {t: c for c, t in enumerate(columns[j].texts)} for j, letters in enumerate(codec.letters) if letters}
+        self._spelled = {j: {t: c for c, t in enumerate(columns[j].texts)} for j, letters in enumerate(codec.char_ids) if letters}
 
     def _bf16(self, device): return self._setting("llm") != "embedded" and models.multiplies_bf16(device) if self.bf16 is None else self.bf16
 
@@ -737,7 +763,7 @@ class ImbLLM(BaseOverSampler):
         rows, held = self._split(rows, rng) if self.early_stopping else (rows, None)
         source, n_inter = None, 0
         if rows_from.endswith("interpolate"):
-            spelled, k = [j for j, letters in enumerate(codec.letters) if letters], self.k_neighbors if self._setting("interpolation") == "neighbors" else None
+            spelled, k = [j for j, letters in enumerate(codec.char_ids) if letters], self.k_neighbors if self._setting("interpolation") == "neighbors" else None
             source, ratio = Interpolation(columns, rows[np.isin(rows[:, 0], targets)], self._setting("interpolate_categories"), k, spelled), self.interpolation_ratio
             each = round(ratio * counts.max())
             if self._even(): # a class is real and interpolated rows together, and keeps all its real ones
@@ -797,7 +823,7 @@ class ImbLLM(BaseOverSampler):
 
     def _conditions(self, given):
         "What is asked of each column, by its position behind the label."
-        names, spelled = self.schema_.names, self._codec.letters
+        names, spelled = self.schema_.names, self._codec.char_ids
         if given is not None and not isinstance(given, dict): raise ConditionError(f"given must be a dictionary, such as {{{names[0]!r}: value}}; got {given!r}.")
         unknown = [name for name in given or {} if name not in names]
         if unknown: raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {names}.")
@@ -982,7 +1008,7 @@ class ImbLLM(BaseOverSampler):
         frame = frame[self.schema_.names]
         codes, spelled = np.zeros((len(frame), 1 + len(self.schema_)), dtype="int64"), {}
         for j, col in enumerate(self.schema_.columns, 1):
-            s, letters = frame.iloc[:, j - 1], self._codec.letters[j]
+            s, letters = frame.iloc[:, j - 1], self._codec.char_ids[j]
             codes[:, j], exact = encode_nearest(col, s)
             if letters and (new := np.flatnonzero(~exact & s.notna().to_numpy())).size:
                 texts = [number_text(v) for v in as_numbers(col, s.iloc[new])]
@@ -1069,7 +1095,7 @@ class ImbLLM(BaseOverSampler):
         code_of = {c: self._label_code(c) for c in set(labels)}
         codes[:, 0] = [code_of[c] for c in labels]
         seed, columns, who = self._drawn_seed(random_state), self._codec.columns, np.flatnonzero(missing.any(1))
-        grammar = self._narrowed({j: (-math.inf, math.inf) if self._codec.letters[j] else list(range(columns[j].n_present)) for j in 1 + np.flatnonzero(missing.any(0))})
+        grammar = self._narrowed({j: (-math.inf, math.inf) if self._codec.char_ids[j] else list(range(columns[j].n_present)) for j in 1 + np.flatnonzero(missing.any(0))})
         new = []
         with self._computing(self._n_threads()), tqdm(total=len(who), desc="imputing", disable=not self._bars(), delay=1, unit="row") as progress:
             for i, rows in enumerate(np.split(who, range(self._batch_size(), len(who), self._batch_size()))):
@@ -1086,6 +1112,19 @@ class ImbLLM(BaseOverSampler):
         return _given_back(out, host) if isinstance(X, pd.DataFrame) else out.to_numpy()
 
     # --- looked at from outside ---
+
+    @property
+    def row_model_(self): return RowModel(self)
+
+    def label_code(self, label=None):
+        "Code of a class that was learnt; default: the rarest."
+        return self._label_code(self._rarest() if label is None else label)
+
+    def encode(self, X, label=None, handle_unknown="error"):
+        "Rows of a table as codes, with a label (default: the rarest); -1 where a cell is unknown and `handle_unknown` is `'ignore'`."
+        _, codes, spelled = self._encoded(X, handle_unknown)
+        codes[:, 0] = self.label_code(label)
+        return Rows(codes, spelled)
 
     def report(self,
         X, # Real rows `(n, d)` on which the sampler was fitted

@@ -129,8 +129,8 @@ class Grammar:
     def _column(self, j, col):
         "`(run, state, code)` at the entry of column `j`."
         codec = self.codec
-        if codec.letters[j]: return (), self._number(j, col), OPEN
-        return self._trie(sorted((codec.forms[j][c], c) for c in self.allowed.get(j, range(len(col)))))
+        if codec.char_ids[j]: return (), self._number(j, col), OPEN
+        return self._trie(sorted((codec.value_ids[j][c], c) for c in self.allowed.get(j, range(len(col)))))
 
     def _trie(self, forms):
         "Compress sorted `(form, code)` pairs into states; returns `(run, state, code)` for the whole group."
@@ -153,7 +153,7 @@ class Grammar:
 
     def _number(self, j, col):
         "States of a spelled column; returns the first."
-        letters, allowed, gap = self.codec.letters[j], self.allowed.get(j, (-math.inf, math.inf)), col.has_missing and j not in self.allowed
+        letters, allowed, gap = self.codec.char_ids[j], self.allowed.get(j, (-math.inf, math.inf)), col.has_missing and j not in self.allowed
         bounds = allowed if isinstance(allowed, tuple) else ()
         start, decimals = number_start(col.texts[:col.n_present], *bounds)
         if not bounds: start, gap = ("words", tuple(t for t in allowed if t is not None)), None in allowed
@@ -167,7 +167,7 @@ class Grammar:
         for s, steps in known.items():
             branches = [(STOP, (), 0, LEAF, 0) if c is None else (letters[c], (letters[c],), at[n], OPEN, ord(c)) for c, n in steps]
             if s == start and gap:
-                form = self.codec.forms[j][-1]
+                form = self.codec.value_ids[j][-1]
                 branches.append((form[0], form, 0, col.n_present, 0))
             self._state(branches)
         return at[start]
@@ -201,7 +201,7 @@ class Grammar:
     @cached_property
     def choices(self):
         "Choices `(place, state, branch)` of all fields of the table, one after the other, and for each field its first one and how many it has: -1 for a value that is not admitted."
-        walked = [(self.walk(j, f), len(f)) for j, forms in enumerate(self.codec.forms) for f in forms]
+        walked = [(self.walk(j, f), len(f)) for j, forms in enumerate(self.codec.value_ids) for f in forms]
         found = [w[3] if w and w[2] == size else None for w, size in walked]
         count = np.array([-1 if f is None else len(f) for f in found])
         return np.array([c for f in found for c in f or ()], dtype="int64").reshape(-1, 3), np.cumsum(np.maximum(count, 0)) - np.maximum(count, 0), count
@@ -342,7 +342,7 @@ def _word_choices(grammar, order, spelled):
     paths, index, at = [], {}, np.full(order.shape, -1)
     for j, texts in (spelled or {}).items():
         for t in set(texts) - {None}:
-            ids = tuple(grammar.codec.letters[j][c] for c in t)
+            ids = tuple(grammar.codec.char_ids[j][c] for c in t)
             found = grammar.walk(j, ids)
             index[j, t] = len(paths)
             paths.append(found[3] if found and found[2] == len(ids) else None)
@@ -546,7 +546,7 @@ def write_rows(
     gap = ids.shape[1] - length
     left = np.take_along_axis(ids, (np.arange(ids.shape[1]) - gap[:, None]) % ids.shape[1], 1)
     mask = torch.as_tensor(np.arange(ids.shape[1]) >= gap[:, None], device=device).long()
-    inner_end = any(codec.end in f for forms in codec.forms for f in forms)
+    inner_end = any(codec.end in f for forms in codec.value_ids for f in forms)
     config = GenerationConfig(do_sample=True, temperature=temperature, top_k=0, top_p=1., max_length=int(codec.longest().sum()) + 1, eos_token_id=None if inner_end else codec.end,
                               pad_token_id=codec.end, bos_token_id=codec.end)
     with Seeded(int(torch.randint(2**62, (1,), generator=generator))):
