@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['END', 'MANY_VALUES', 'COMMON', 'GROUPS', 'SPELLING', 'to_sentence', 'Rows', 'balanced_bins', 'TableTokenizer',
-           'spell', 'TextTokenizer', 'joined', 'ragged_rows', 'Codec', 'byte_tokenizer', 'sentencepiece_tokenizer']
+           'spell', 'TextTokenizer', 'joined', 'ragged_rows', 'Codec']
 
 # %% ../nbs/04_serialization.ipynb #9aa97d98
 import copy
@@ -330,30 +330,3 @@ class Codec:
     def _known(self):
         "Code of each form, a dictionary per column."
         return [{f: c for c, f in enumerate(forms)} for forms in self.value_ids]
-
-# %% ../nbs/04_serialization.ipynb #9bd562ba
-def byte_tokenizer(): # -> A tokenizer of `transformers`
-    "A tokenizer that knows the 256 bytes and an end token: to try or test the text path without a pre-trained vocabulary."
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast # heavy, and only text models need it
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    t = Tokenizer(models.BPE({c: i for i, c in enumerate(["<|endoftext|>", *alphabet])}, []))
-    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|endoftext|>")
-
-# %% ../nbs/04_serialization.ipynb #35788d6b
-def sentencepiece_tokenizer(
-    unigram:bool=False, # Choose pieces by likelihood (Unigram) rather than by merges (BPE)?
-): # -> A tokenizer of `transformers`
-    "A tokenizer in Llama 2's manner, with ASCII, the 256 bytes and a few merges: to try or test the text path without a pre-trained vocabulary."
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-    merges = [("▁", "▁"), ("▁", ","), ("▁", "i"), ("▁i", "s"), ("i", "n"), ("m", "i"), ("s", "s")]
-    special, rest = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))], ["▁", *map(chr, range(33, 127)), *(a + b for a, b in merges)]
-    if unigram: model = models.Unigram([(w, -9.) for w in special] + [(w, -4.) for w in rest], 0, byte_fallback=True)
-    else: model = models.BPE({w: i for i, w in enumerate(special + rest)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    t = Tokenizer(model)
-    t.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
-    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=t, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
