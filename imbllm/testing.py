@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'byte_tokenizer', 'sentencepiece_tokenizer', 'find_gpt2_vocabulary', 'random_model',
-           'save_random_llm']
+           'save_random_llm', 'read_row']
 
 # %% ../nbs/03_testing.ipynb #a58f7f52
 import os
@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2To
 
 # %% ../nbs/03_testing.ipynb #9ae4f27a
 def byte_tokenizer() -> PreTrainedTokenizerFast: # A tokenizer of `transformers`
-    "A tokenizer that knows the 256 bytes and an end token: to try or test the text path without a pre-trained vocabulary."
+    "A tokenizer that knows the 256 bytes and an end token, to try or test the text path without a download."
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     t = Tokenizer(models.BPE({c: i for i, c in enumerate(["<|endoftext|>", *alphabet])}, []))
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,7 +50,7 @@ def sentencepiece_tokenizer(
 
 # %% ../nbs/03_testing.ipynb #9a45bd69
 def find_gpt2_vocabulary() -> Path: # Folder with `vocab.json` and `merges.txt`, or None
-    "The folder that the environment variable `IMBLLM_GPT2` names, else `shared/tokenizers/gpt2` beside the project, or None."
+    "The folder that the environment variable `IMBLLM_GPT2` names, else `shared/tokenizers/gpt2` beside the project."
     beside = [f"{up}shared/tokenizers/gpt2" for up in ["../", "../../", "../../../"]]
     places = [os.environ.get("IMBLLM_GPT2"), *beside]
     return next((Path(p) for p in places if p and (Path(p) / "vocab.json").exists()), None)
@@ -104,8 +104,8 @@ def save_random_llm(
 ):
     """Save a tiny model of a family with random weights and its tokenizer to `folder`, to try or test `llm=folder`.
 
-    Raises `ValueError` for an unknown `architecture`, or if `transformers` reads the tokenizer back as another one, as it
-    does for some families.
+    Raises `ValueError` for an unknown `architecture`, or if `transformers` reads the tokenizer back as another one,
+    as it does for some families.
     """
     if tokenizer is None:
         tokenizer = byte_tokenizer() if vocabulary is None else GPT2TokenizerFast.from_pretrained(str(vocabulary))
@@ -115,5 +115,34 @@ def save_random_llm(
     back = AutoTokenizer.from_pretrained(folder)
     text = "Edu is Bachelor, WH is 35.5"
     if back.decode(back(text).input_ids) != tokenizer.decode(tokenizer(text).input_ids):
-        raise ValueError(f"architecture={architecture!r} comes with a tokenizer class of its own, which cannot hold this "
-                         "tokenizer; choose another pair.")
+        raise ValueError(f"architecture={architecture!r} comes with a tokenizer class of its own, which cannot hold "
+                         "this tokenizer; choose another pair.")
+
+# %% ../nbs/03_testing.ipynb #494606a1
+def _field_text(codec, j, ids):
+    "Text of the value of column `j` that the ids stand for, or None if there is no such value."
+    col, char_ids = codec.columns[j], codec.char_ids[j]
+    if ids in codec.value_ids[j]: return col.texts[codec.value_ids[j].index(ids)]
+    chars = {i: c for c, i in (char_ids or {}).items()}
+    return "".join(chars[i] for i in ids) if chars and all(i in chars for i in ids) else None
+
+def read_row(
+    codec, # A `Codec`
+    ids, # Token row of one complete row
+    order, # Columns in the order in which it was written
+) -> list: # Text of each field, in that order
+    """Texts of the fields of one token row, given their order. Raises `ValueError` if it is no such row."""
+    ids = (*codec.sep, *map(int, ids))
+    texts = []
+    behind = [codec.prefix[j] for j in order[1:]] + [(codec.end,)]
+    for j, after in zip(order, behind):
+        prefix = codec.prefix[j]
+        name = codec.columns[j].name
+        if ids[:len(prefix)] != prefix: raise ValueError(f"Column {name!r} is not where it should be.")
+        ids = ids[len(prefix):]
+        cuts = (i for i in range(1, len(ids) + 1) if ids[i:i + len(after)] == after)
+        found = next(((i, t) for i in cuts if (t := _field_text(codec, j, ids[:i])) is not None), None)
+        if found is None: raise ValueError(f"Column {name!r} has no such value.")
+        texts.append(found[1])
+        ids = ids[found[0]:]
+    return texts
