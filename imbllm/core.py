@@ -21,7 +21,7 @@ def _docments(f):
     name = before = first = None
     depth = row = 0
     for kind, text, (at, _), *_ in tokenize.generate_tokens(iter(lines).__next__):
-        if kind == tokenize.COMMENT and name and at == row: found[name] = text.lstrip("# ")
+        if kind == tokenize.COMMENT and name and at == row: found[name] = re.sub(r"^#\s*(->\s*)?", "", text)
         if kind == tokenize.NEWLINE:
             if first in ("def", "async"): break
             first = name = None # the end of a decorator
@@ -77,7 +77,8 @@ def _sections(obj):
     parameters = [p for name, p in signature.parameters.items() if name not in ("self", "cls")]
     result = said.pop("return", "")
     if said: yield _section("Parameters", [_parameter(p, said.get(p.name)) for p in parameters])
-    if result: yield _section("Returns", [_entry(_type_text(signature.return_annotation) or "result", result)])
+    kind = _type_text(signature.return_annotation)
+    if result: yield _section("Returns", [_entry(kind, result) if kind else result])
 
 # %% ../nbs/00_core.ipynb #ae8be185
 def documented(
