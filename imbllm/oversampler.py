@@ -37,11 +37,11 @@ from tqdm import tqdm
 from .core import unfinished
 from .interpolation import Interpolation
 from .permutation import PERMUTATIONS, leave_out, permute
+from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
     Column, ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells,
-    as_frame, as_numbers, as_pandas, as_python, column_from_json, column_names, column_to_json, encode_column,
-    encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema, is_foreign, number_text,
-    warn_of_words)
+    as_numbers, as_python, column_from_json, column_names, column_to_json, encode_column, encode_nearest, frame_of,
+    fresh_keys, identifiers, infer_column, infer_schema, number_text, warn_of_words)
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 
 # %% ../nbs/14_oversampler.ipynb #28ca1548

@@ -21,7 +21,8 @@ from .benchmark import CLASSIFIERS
 from .core import write_atomically
 from .metrics import Space, classification_scores, copies, close_probability, dcr_share, prdc
 from .plots import ROW_COLORS, association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
-from .schema import as_frame, encode_column, infer_schema, is_foreign, number_text
+from .frames import as_frame, is_foreign
+from .schema import encode_column, infer_schema, number_text
 
 # %% ../nbs/25_report.ipynb #4b7f4485
 def _framed(frame): return as_frame(frame) if is_foreign(frame) else frame
