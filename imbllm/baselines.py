@@ -31,7 +31,8 @@ from sklearn.utils.validation import check_is_fitted,validate_data
 from .interpolation import Interpolation
 from .oversampler import GReaT,ImbLLM,LITO,PredLLM,TapTap
 from .sampling import LEAF,rows_to_frame
-from .schema import as_frame,encode_column,infer_column,infer_schema,number_text
+from .frames import as_frame
+from .schema import encode_column,infer_column,infer_schema,number_text
 
 # %% ../nbs/20_baselines.ipynb #412f35e2
 class _ClassSampler(BaseOverSampler):

@@ -34,13 +34,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 from tqdm import tqdm
+from .core import unfinished
 from .interpolation import Interpolation
 from .permutation import PERMUTATIONS, leave_out, permute
+from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
     Column, ConditionError, DuplicateColumnsError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells,
-    as_frame, as_numbers, as_pandas, as_python, column_from_json, column_names, column_to_json, encode_column,
-    encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema, is_foreign, number_text,
-    warn_of_words)
+    as_numbers, as_python, column_from_json, column_names, column_to_json, encode_column, encode_nearest, frame_of,
+    fresh_keys, identifiers, infer_column, infer_schema, number_text, warn_of_words)
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 
 # %% ../nbs/14_oversampler.ipynb #28ca1548
@@ -1158,7 +1159,7 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; sampling.choose another folder or pass overwrite=True.")
-        part, aside = finetuning.unfinished(folder), _aside(folder)
+        part, aside = unfinished(folder), _aside(folder)
         try:
             part.mkdir(parents=True)
             with models.quiet():

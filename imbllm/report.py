@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from .benchmark import CLASSIFIERS
-from .finetuning import write_atomically
+from .core import write_atomically
 from .metrics import Space, classification_scores, close_probability, prdc
 from .privacy import copies, dcr_share
 from .plots import ROW_COLORS, association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
-from .schema import as_frame, encode_column, infer_schema, is_foreign, number_text
+from .frames import as_frame, is_foreign
+from .schema import encode_column, infer_schema, number_text
 
 # %% ../nbs/25_report.ipynb #4b7f4485
 def _framed(frame): return as_frame(frame) if is_foreign(frame) else frame

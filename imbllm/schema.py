@@ -6,9 +6,8 @@
 __all__ = ['MAX_PLAIN', 'MISSING_WORDS', 'KEY_NAMES', 'TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError',
            'AllMissingError', 'NonFiniteError', 'UnknownValueError', 'ConditionError', 'as_python', 'column_kind',
            'number_text', 'Column', 'infer_column', 'encode_column', 'decode_column', 'nearest_codes', 'parse_numbers',
-           'as_cells', 'as_numbers', 'encode_nearest', 'is_foreign', 'as_pandas', 'as_frame', 'column_names', 'Schema',
-           'frame_of', 'infer_schema', 'missing_words', 'warn_of_words', 'identifiers', 'fresh_keys', 'column_to_json',
-           'column_from_json']
+           'as_cells', 'as_numbers', 'encode_nearest', 'Schema', 'frame_of', 'infer_schema', 'missing_words',
+           'warn_of_words', 'identifiers', 'fresh_keys', 'column_to_json', 'column_from_json']
 
 # %% ../nbs/01_schema.ipynb #b5559846
 import base64, itertools, json, math, re, uuid, warnings
@@ -120,7 +119,6 @@ def _check_objects(values, name):
         raise MixedTypesError(f"Column {name!r} mixes the types {', '.join(names)}; make it one type, for example with "
                               "astype(str).")
 
-
 # %% ../nbs/01_schema.ipynb #0b4e8926
 def column_kind(
     s:pd.Series, # One column
@@ -140,7 +138,6 @@ def column_kind(
     if cells.dtype.kind in "mM": return "datetime"
     if cells.dtype == object: return "numeric" if _sort(cells.tolist()) else "categorical"
     return "numeric" if pd.api.types.is_numeric_dtype(cells.dtype) else "categorical"
-
 
 # %% ../nbs/01_schema.ipynb #01807f7c
 def _order_key(x):
@@ -179,7 +176,6 @@ def _date_texts(s):
     if isinstance(s.iloc[0], dt.time) or s.dtype == object: texts = pd.Series([str(_scalar(v)) for v in s])
     else: texts = _native(s).astype(str)
     return texts.str.removesuffix(" 00:00:00") if texts.str.endswith(" 00:00:00").all() else texts
-
 
 # %% ../nbs/01_schema.ipynb #1a89176c
 def _floats(cells):
@@ -308,7 +304,6 @@ def infer_column(
         raise TableError(f"Column {s.name!r} of dtype {s.dtype} cannot be used ({e}); convert it, for example with "
                          "astype(str).") from e
 
-
 # %% ../nbs/01_schema.ipynb #d9d66b4f
 def _find(col, cells):
     "Code of each native cell, -1 where the column never had it."
@@ -338,7 +333,6 @@ def decode_column(
 ) -> pd.Series: # Cells, `(n,)`, of the column's dtype
     """Cells for `codes`, a Series `(n,)` of the column's own name and dtype."""
     return col.values.iloc[codes].reset_index(drop=True).rename(col.name)
-
 
 # %% ../nbs/01_schema.ipynb #9048ec24
 def nearest_codes(
@@ -468,91 +462,17 @@ def encode_nearest(
     if col.ordered: codes[~missing] = np.where(at < 0, nearest_codes(col, _in_unit(col, cells)), at)
     return codes, exact & (codes >= 0)
 
+# %% ../nbs/01_schema.ipynb #d9010bde
+def check_columns(
+    X, # A DataFrame, or the names of its columns
+    what:str="X", # What the message calls it
+):
+    "Raise `DuplicateColumnsError` if two columns have one name."
+    names = pd.Index(getattr(X, "columns", X))
+    twice = names[names.duplicated()]
+    if len(twice): raise DuplicateColumnsError(f"{what} has the column {as_python(twice[0])!r} more than once.")
 
-# %% ../nbs/01_schema.ipynb #d8d3641b
-def is_foreign(
-    X, # Anything
-) -> bool: # Whether it is such a table or column
-    """Is it a table or a column of another library than pandas: something with an Arrow stream, a `datasets.Dataset`, or a table that is yet to be collected?"""
-    return not isinstance(X, (pd.DataFrame, pd.Series)) and any(hasattr(X, name) for name in ("__arrow_c_stream__", "with_format", "collect"))
-
-def _arrow_column(s):
-    "A column of narwhals as one of Arrow. Refuses those that Arrow cannot hold, such as objects of Python."
-    import narwhals as nw, pyarrow as pa
-    try:
-        if s.dtype == nw.Object: raise TypeError("objects of Python")
-        return s.to_arrow()
-    except (pa.ArrowException, TypeError, NotImplementedError) as e:
-        raise TableError(f"Column {s.name!r} of dtype {s.dtype} cannot be read ({e}); cast it to another type, or to "
-                         "text.") from e
-
-def _pandas_column(a, name):
-    "An Arrow column as a Series; Decimals as objects of Python."
-    import pyarrow as pa
-    nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for sign in ("", "U") for name in (f"{sign}Int{bits}" for bits in (8, 16, 32, 64))} | {pa.bool_(): pd.BooleanDtype()}
-    return a.to_pandas(types_mapper=nullable.get if a.null_count else None, date_as_object=False).rename(name)
-
-class _Host:
-    "Gives pandas objects back as one of those that `native` is, with its dtypes; `wrap` makes a data set of an Arrow table."
-    def __init__(self, native, types, wrap=None):
-        self.backend, self.types, self.wrap = native.implementation.value, types, wrap
-        self.dtypes = dict(native.schema) if hasattr(native, "schema") else native.dtype
-        self.arrow = getattr(native.to_native(), "schema", None) if native.implementation.is_pyarrow() else None
-
-    def __call__(self, rows):
-        import narwhals as nw, pyarrow as pa
-        table = pa.Table.from_pandas(rows.to_frame("y") if isinstance(rows, pd.Series) else rows, preserve_index=False)
-        decimals = {n: t for n, t in self.types.items() if pa.types.is_decimal(t)}
-        table = table.cast(pa.schema([f.with_type(decimals.get(f.name, f.type)) for f in table.schema]))
-        table = nw.from_arrow(table, backend=self.backend)
-        if isinstance(rows, pd.Series):
-            y = table["y"] if self.dtypes in (table["y"].dtype, nw.Unknown) else table["y"].cast(self.dtypes)
-            return y.alias(rows.name or "").to_native()
-        other = [n for n in table.columns if self.dtypes[n] not in (table.schema[n], nw.Unknown)]
-        table = table.with_columns(nw.col(n).cast(self.dtypes[n]) for n in other).to_native()
-        if self.arrow is not None: table = table.cast(pa.schema([self.arrow.field(n) for n in table.column_names], self.arrow.metadata))
-        return table if self.wrap is None else self.wrap(table)
-
-    def below(self, given, rows):
-        "The table `given` as it is, NaN beside missing cells too, and below it the pandas frame `rows`, whose columns it has."
-        import narwhals as nw
-        def arrow(table): return table if self.wrap is None else table.with_format("arrow")[:]
-        top = nw.from_native(arrow(given), eager_only=True).select(rows.columns.tolist())
-        new = [nw.from_native(arrow(self(rows)), eager_only=True)] if len(rows) else []
-        whole = nw.concat([top, *new]).to_native()
-        return whole if self.wrap is None else self.wrap(whole)
-
-def as_pandas(
-    X, # A table `(n, d)` or a column `(n,)` for which `is_foreign` holds
-) -> tuple: # The same as a DataFrame or Series, and the function that gives such an object back in the kind and with the dtypes of `X`
-    """A table or column of polars, pyarrow or `datasets` as a pandas object, and the way back.
-
-    A missing cell stays one; in columns of floats, NaN counts as missing too. Raises `ImportError` without narwhals and pyarrow, and `TableError` for what must be collected first.
-    """
-    try: import narwhals as nw, pyarrow
-    except ImportError as e: raise ImportError(f"A {type(X).__name__} of {type(X).__module__.partition('.')[0]} is read by narwhals and pyarrow: pip install 'imbllm[polars]'.") from e
-    try: native = nw.from_native(X.with_format("arrow")[:] if hasattr(X, "with_format") else X, eager_only=True, allow_series=True)
-    except TypeError as e: raise TableError(f"X is a {type(X).__name__}, which does not hold its rows; collect() them first.") from e
-    if isinstance(native, nw.Series):
-        a = _arrow_column(native)
-        return _pandas_column(a, native.name or None), _Host(native, dict(y=a.type))
-    arrays = {s.name: _arrow_column(s) for s in native.iter_columns()}
-    host = _Host(native, {name: a.type for name, a in arrays.items()}, type(X) if hasattr(X, "with_format") else None)
-    return pd.DataFrame({name: _pandas_column(a, name) for name, a in arrays.items()}), host
-
-def as_frame(
-    X, # DataFrame, array, list of rows or a table for which `is_foreign` holds, `(n, d)`
-) -> pd.DataFrame: # The same table
-    """`X` as a DataFrame `(n, d)` whose columns have their natural dtypes; a frame is returned as it is, unless it is sparse. Arrays and lists get the names `x0`, `x1`, and so on."""
-    if isinstance(X, pd.DataFrame): return X
-
-    if is_foreign(X): return as_pandas(X)[0]
-    if hasattr(X, "toarray"): X = X.toarray()
-    X = np.asarray(X)
-    if X.ndim != 2: raise TableError(f"X must be a table of two dimensions; got an array of {X.ndim}.")
-    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
-    return frame.infer_objects() if X.dtype == object else frame
-
+# %% ../nbs/01_schema.ipynb #bfde6bb4
 def column_names(
     frame:pd.DataFrame, # A table
     columns, # Names or positions of some of its columns, a mask, or None
@@ -639,8 +559,7 @@ def infer_schema(
     each naming the column.
     """
     if X.shape[0] == 0 or X.shape[1] == 0: raise EmptyTableError(f"The table has {X.shape[0]} rows and {X.shape[1]} columns; at least one of each is needed.")
-    twice = list(X.columns[X.columns.duplicated()].unique())
-    if twice: raise DuplicateColumnsError(f"Column names must differ; {', '.join(map(repr, twice))} occur more than once.")
+    check_columns(X, "The table")
     categorical = column_names(X, categorical_features, "categorical_features")
     return Schema([infer_column(X[name], name in categorical) for name in X.columns])
 
@@ -768,7 +687,6 @@ def fresh_keys(
     raise TableError(f"Column {col.name!r} has no form of which new keys could be made, as whole numbers, UUIDs and "
                      f"texts such as C00042 have; its values are {', '.join(col.texts[:3])}, ...")
 
-
 # %% ../nbs/01_schema.ipynb #864062e6
 _NA = {"None": None, "nan": np.nan, "<NA>": pd.NA, "NaT": pd.NaT, "NaN": Decimal("NaN")}
 _OBJECTS = {  # how JSON keeps what it has no type for: by the name of its class, as text or list
@@ -855,4 +773,3 @@ def column_from_json(d:dict) -> Column: # The column
         na = _series([None if isinstance(dtype, pd.ArrowDtype) else _NA[d["missing"]]], dtype)
         values = pd.concat([values, na], ignore_index=True)
     return Column(name, d["kind"], values, bool(d["missing"]), d["missing_rate"])
-
