@@ -3,7 +3,7 @@
     IMBLLM_DATA=folder python benchmarks/privacy.py [--tables german ...] [--seeds 0 1 2] [--methods ImbLLM ...]
 
 The minority rows of a table are split in two halves at random: members, which the method sees together with all other rows, and a hold-out that it never sees. Each method rebalances the table, and its new rows are compared with both halves
-(`imbllm.metrics.privacy_scores`). Of a language model the attacker also has the model itself: `loss_*` are the figures of the attack by log-likelihood, averaged over 8 orders of the columns. RandomOver repeats members and nothing else: the worst case. Rows that are in the file already are not measured again.
+(`imbllm.privacy.privacy_scores`). Of a language model the attacker also has the model itself: `loss_*` are the figures of the attack by log-likelihood, averaged over 8 orders of the columns. RandomOver repeats members and nothing else: the worst case. Rows that are in the file already are not measured again.
 
     IMBLLM_DATA=folder python benchmarks/privacy.py --shadows 16 [--tables german car] [--seeds 0]
 
@@ -18,7 +18,8 @@ from imbllm import ImbLLM
 from imbllm.baselines import get_method
 from imbllm.benchmark import decoded, stamp
 from imbllm.datasets import load_dataset
-from imbllm.metrics import Space, lira, membership_attack, privacy_scores
+from imbllm.metrics import Space
+from imbllm.privacy import lira, membership_attack, privacy_scores
 from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results/privacy.csv"

@@ -19,7 +19,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from .benchmark import CLASSIFIERS
 from .core import write_atomically
-from .metrics import Space, classification_scores, copies, close_probability, dcr_share, prdc
+from .metrics import Space, classification_scores, close_probability, prdc
+from .privacy import copies, dcr_share
 from .plots import ROW_COLORS, association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
 from .frames import as_frame, is_foreign
 from .schema import encode_column, infer_schema, number_text

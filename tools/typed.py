@@ -7,8 +7,9 @@ import pandas as pd
 from typing_extensions import assert_type
 
 from imbllm import ImbLLM
-from imbllm.metrics import close_probability, coverage, dcr, lira, membership_attack, privacy_scores
+from imbllm.metrics import close_probability, coverage, dcr
 from imbllm.oversampler import ImbLLMClassifier, PredLLM
+from imbllm.privacy import lira, membership_attack, privacy_scores
 from imbllm.schema import Schema, infer_schema
 
 
