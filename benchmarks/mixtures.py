@@ -21,12 +21,13 @@ from transformers.utils import logging
 from xgboost import XGBClassifier
 from imbllm import ImbLLM, oversampler
 from imbllm.benchmark import load_table, stamp, train_test_cut
+from imbllm.candidates import choose
 from imbllm.finetuning import cosine_schedule
 from imbllm.interpolation import Interpolation, interpolate, partners
 from imbllm.metrics import classification_scores
 from imbllm.models import embedded_model
 from imbllm.permutation import leave_out, permute
-from imbllm.sampling import choose, field_log_probs
+from imbllm.sampling import field_log_probs
 from imbllm.schema import infer_schema
 from levers import CHOOSING, CONFIRMING, RESULTS, table
 from selection import points

@@ -30,7 +30,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted,validate_data
 from .interpolation import Interpolation
 from .oversampler import GReaT,ImbLLM,LITO,PredLLM,TapTap
-from .sampling import LEAF,rows_to_frame
+from .grammar import LEAF
+from .sampling import rows_to_frame
 from .schema import as_frame,encode_column,infer_column,infer_schema,number_text
 
 # %% ../nbs/20_baselines.ipynb #412f35e2

@@ -20,8 +20,9 @@ from scipy.optimize import brentq
 from scipy.spatial import KDTree
 from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
+from .candidates import prompt_rows
 from .permutation import permute
-from .sampling import decode_rows, field_log_probs, prompt_rows, spelled_texts
+from .sampling import decode_rows, field_log_probs, spelled_texts
 from .serialization import ragged_rows
 
 # %% ../nbs/18_entropy.ipynb #c541e65e

@@ -54,7 +54,8 @@ class _Later:
         if name.startswith("__"): raise AttributeError(name)
         return getattr(importlib.import_module(self._name), name)
 
-finetuning, models, sampling = _Later("imbllm.finetuning"), _Later("imbllm.models"), _Later("imbllm.sampling")
+candidates, finetuning, grammar = _Later("imbllm.candidates"), _Later("imbllm.finetuning"), _Later("imbllm.grammar")
+models, sampling = _Later("imbllm.models"), _Later("imbllm.sampling")
 torch, xgboost = _Later("torch"), _Later("xgboost")
 hub, hub_errors = _Later("huggingface_hub"), _Later("huggingface_hub.errors")
 
@@ -474,7 +475,7 @@ class ImbLLM(BaseOverSampler):
 
     With `drop_copies=True` no new row equals a given one, of whatever class, in all features; without it a copy may come up, above all in small domains (`fit_resample` chooses copies last).
     A class with one single row can be oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a `ValueError`;
-    verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table does not have, raise `imbllm.sampling.BudgetError`.
+    verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table does not have, raise `imbllm.candidates.BudgetError`.
     """
     _preset:str|None = None
     _parameter_constraints = {
@@ -742,7 +743,7 @@ class ImbLLM(BaseOverSampler):
             codec = full.renumbered(self._trimmed.kept)
         if not self.load_in_4bit: self.model_.to(device)
         self.model_.eval()
-        self._codec, self._grammar = codec, sampling.Grammar(codec).to(device)
+        self._codec, self._grammar = codec, grammar.Grammar(codec).to(device)
         self._spelled = {j: {t: c for c, t in enumerate(columns[j].texts)} for j, letters in enumerate(codec.char_ids) if letters}
 
     def _bf16(self, device): return self._setting("llm") != "embedded" and models.multiplies_bf16(device) if self.bf16 is None else self.bf16
@@ -828,9 +829,9 @@ class ImbLLM(BaseOverSampler):
         unknown = [name for name in given or {} if name not in names]
         if unknown: raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {names}.")
         at = {1 + names.index(name): wanted for name, wanted in (given or {}).items()}
-        return {j: sampling.condition_on(self._codec.columns[j], wanted, spelled[j] is not None) for j, wanted in at.items()}
+        return {j: candidates.condition_on(self._codec.columns[j], wanted, spelled[j] is not None) for j, wanted in at.items()}
 
-    def _narrowed(self, allowed): return sampling.Grammar(self._codec, allowed).to(self.model_.device) if allowed else self._grammar
+    def _narrowed(self, allowed): return grammar.Grammar(self._codec, allowed).to(self.model_.device) if allowed else self._grammar
 
     def _batch_size(self):
         "Rows at once: a thousand, or as many as a share of memory holds, by the tokens of a row and by the most values that a choice has."
@@ -842,13 +843,13 @@ class ImbLLM(BaseOverSampler):
         verify, permutation = self._setting("verify"), self._setting("permutation")
         if verify == "none": return codes[:, 0] == label, np.zeros(len(codes))
         if verify == "label":
-            return sampling.verify_by_label(self.model_, self._grammar, codes, words, label, "identity" if "original" in permutation else "fix_y", rng, self._setting("temperature"))
+            return candidates.verify_by_label(self.model_, self._grammar, codes, words, label, "identity" if "original" in permutation else "fix_y", rng, self._setting("temperature"))
         if verify == "bayes":
             even = {t: 1 / len(self._frequency) for t in self._frequency} # the table that the row is to enter has even classes
-            return sampling.verify_by_bayes(self.model_, self._grammar, codes, words, label, even, self._orders(len(codes), BAYES_ORDERS, rng))
+            return candidates.verify_by_bayes(self.model_, self._grammar, codes, words, label, even, self._orders(len(codes), BAYES_ORDERS, rng))
         if self.verifier_ is None: raise ValueError("A saved model does not hold the classifier of verify; set verifier_ to a fitted one that predicts codes of labels, or verify='none'.")
         X = sampling.rows_to_frame(self._codec.columns, codes, words).iloc[:, 1:]
-        return sampling.verify_by_classifier(self.verifier_, X if self._sees_frames() else X.to_numpy(), label)
+        return candidates.verify_by_classifier(self.verifier_, X if self._sees_frames() else X.to_numpy(), label)
 
     def _candidates(self, label, conditions, seed):
         "The function that draws candidate rows, of a key of its own, the candidates before it and its size; and how many it draws per row."
@@ -856,7 +857,7 @@ class ImbLLM(BaseOverSampler):
         allowed, given = {j: c.allowed for j, c in conditions.items() if c.code is None}, {j: c.code for j, c in conditions.items() if c.code is not None}
         border = condition == "borderline" and not conditions
         if border and self._rows is None: raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
-        frequency, grammar = self._frequency[label] if condition != "x" else [sum(f) for f in zip(*self._frequency.values())], self._narrowed(allowed)
+        frequency, allowed_grammar = self._frequency[label] if condition != "x" else [sum(f) for f in zip(*self._frequency.values())], self._narrowed(allowed)
         guidance, others = self._setting("guidance"), [c for c in self._frequency if c != label]
 
         def draw(key, first, size):
@@ -865,11 +866,11 @@ class ImbLLM(BaseOverSampler):
                 pool = np.flatnonzero(self._rows[:, 0] != label)
                 start = self._rows[rng.choice(pool, size, replace=size > len(pool))]
                 def verify(codes, words): return self._verified(codes, words, label, rng)
-                codes, words, passed = sampling.borderline_rows(self.model_, grammar, start, label, verify, self.k_columns, rng, temperature, generator)
+                codes, words, passed = candidates.borderline_rows(self.model_, allowed_grammar, start, label, verify, self.k_columns, rng, temperature, generator)
                 return codes, words, np.where(passed, "", "not verified").astype(object)
-            codes, order, known = sampling.prompt_rows(first, size, label, frequency, "y" if condition == "borderline" else condition, permutation, rng, given, list(allowed))
+            codes, order, known = candidates.prompt_rows(first, size, label, frequency, "y" if condition == "borderline" else condition, permutation, rng, given, list(allowed))
             prompt = codes, order, known, temperature, generator, {j: [c.text] * size for j, c in conditions.items() if c.text is not None}
-            codes, words, rejected = sampling.write_rows(self.model_, grammar, *prompt) if not self.constrained else (*sampling.decode_rows(self.model_, grammar, *prompt, guidance, others), np.full(size, "", dtype=object))
+            codes, words, rejected = sampling.write_rows(self.model_, allowed_grammar, *prompt) if not self.constrained else (*sampling.decode_rows(self.model_, allowed_grammar, *prompt, guidance, others), np.full(size, "", dtype=object))
             good = np.flatnonzero(rejected == "")
             if len(good):
                 passed, _ = self._verified(codes[good], [words[k] for k in good], label, rng)
@@ -883,29 +884,29 @@ class ImbLLM(BaseOverSampler):
             return codes, words, rejected
 
         candidate = original if self.drop_copies else draw
-        candidates, strength = self._setting("candidates"), self._setting("critic_strength")
-        if self.candidates is None and self._codec.longest().sum() > WIDE_ROW: candidates = min(candidates, 2)
-        if candidates == 1 or not others: return candidate, 1
+        per_row, strength = self._setting("candidates"), self._setting("critic_strength")
+        if self.candidates is None and self._codec.longest().sum() > WIDE_ROW: per_row = min(per_row, 2)
+        if per_row == 1 or not others: return candidate, 1
 
         def drawn_and_chosen(key, first, size):
-            codes, words, rejected = candidate(key, first, size * candidates)
+            codes, words, rejected = candidate(key, first, size * per_row)
             good, rng = np.flatnonzero(rejected == ""), np.random.default_rng([seed, label, *key, 1])
             score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength and len(good) else np.zeros(len(good))
             if self._known is not None: score[self._repeats(codes[good], [words[k] for k in good])] = -np.inf # copies of given rows come last
-            passed_over = np.delete(good, sampling.choose(score, min(size, len(good)), strength, rng, self._missing(codes[good])))
+            passed_over = np.delete(good, candidates.choose(score, min(size, len(good)), strength, rng, self._missing(codes[good])))
             rejected[passed_over] = "passed over"
             return codes, words, rejected
 
-        return drawn_and_chosen, candidates
+        return drawn_and_chosen, per_row
 
     def _told(self, codes, words, conditions=None):
         "Codes of rows, with those of spelled numbers; `LEAF` where no given row has the number, or where a condition puts another cell in place of the one that was told."
         codes = codes.copy()
         for i, row in enumerate(words):
-            for j, text in row.items(): codes[i, j] = self._spelled[j].get(text, sampling.LEAF)
+            for j, text in row.items(): codes[i, j] = self._spelled[j].get(text, grammar.LEAF)
         for j, c in (conditions or {}).items():
             values = self._codec.columns[j].values
-            for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = sampling.LEAF
+            for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = grammar.LEAF
         return codes
 
     def _missing(self, codes):
@@ -921,7 +922,7 @@ class ImbLLM(BaseOverSampler):
         "Log-odds of the label for rows, every other class in equal parts."
         others = [c for c in self._frequency if c != label]
         orders = CRITIC_ORDERS if self._codec.longest().sum() <= FULL_ROW else 1
-        return sampling.label_logit(self.model_, self._grammar, codes, label, {c: 1 / len(others) for c in others}, self._orders(len(codes), orders, rng), sampling.spelled_texts(words))
+        return candidates.label_logit(self.model_, self._grammar, codes, label, {c: 1 / len(others) for c in others}, self._orders(len(codes), orders, rng), sampling.spelled_texts(words))
 
     def _stream(self, n, label, conditions, seed, n_jobs=None, bar=""):
         (draw, per_row), columns, threads = self._candidates(label, conditions, seed), self._codec.columns, self._n_threads()
@@ -930,7 +931,7 @@ class ImbLLM(BaseOverSampler):
         def part(k, n):
             "The `n` rows of the `k`-th part of the request, and what was drawn for them. No other part has a say in it, so that parts may be drawn anywhere."
             counts, drawn = Counter(), Halving(lambda key, first, m: draw((k, *key), k * size * per_row + first, m))
-            with self._computing(threads): batches = list(sampling.accepted_rows(drawn, n, counts, size, self.budget, per_row))
+            with self._computing(threads): batches = list(candidates.accepted_rows(drawn, n, counts, size, self.budget, per_row))
             frames = [sampling.rows_to_frame(columns, *batch).iloc[:, 1:] for batch in batches]
             for frame, (codes, _) in zip(frames, batches):
                 for j, c in conditions.items(): _put_cells(frame, j - 1, c, codes[:, j])
@@ -1157,7 +1158,7 @@ class ImbLLM(BaseOverSampler):
         """
         self._check_fitted()
         folder = Path(folder)
-        if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; sampling.choose another folder or pass overwrite=True.")
+        if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
         part, aside = finetuning.unfinished(folder), _aside(folder)
         try:
             part.mkdir(parents=True)
