@@ -22,8 +22,8 @@ from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
 from .candidates import prompt_rows
 from .permutation import permute
-from .sampling import decode_rows, field_log_probs, spelled_texts
-from .serialization import ragged_rows
+from .sampling import decode_rows, field_log_probs
+from .serialization import Rows, ragged_rows
 
 # %% ../nbs/18_entropy.ipynb #c541e65e
 def _distribution(name, p, axis=None):
@@ -169,7 +169,7 @@ def model_fields(
     def fields(rows, order, temperature=1.):
         _check_temperature(temperature)
         places = np.tile([0, *(1 + j for j in order)], (len(rows), 1))
-        return field_log_probs(sampler.model_, sampler._grammar, np.c_[np.full(len(rows), target), rows], places, 1, temperature=temperature, batch_size=1024)[:, 1:]
+        return field_log_probs(sampler.model_, sampler._grammar, Rows(np.c_[np.full(len(rows), target), rows]), places, 1, temperature=temperature, batch_size=1024)[:, 1:]
     return fields
 
 def table_sizes(
@@ -252,9 +252,9 @@ def chosen_change(
 @dataclass
 class Drawn:
     "Rows that a sampler wrote, with the log-probability of each field; see `draw_rows`."
-    codes:np.ndarray # Rows, `(n, 1 + d)`, label first; -2 where a number is in `words`
+    codes:np.ndarray # Rows, `(n, 1 + d)`, label first; -2 where a number is in `texts`
     order:np.ndarray # Order in which each was written, `(n, 1 + d)`
-    words:list # Spelled numbers of each row, `{j: text}`
+    texts:dict # Number texts by column, `{j: (n,) object array}`; None where the code counts
     log_prob:np.ndarray # Log-probability of the field at each place, `(n, 1 + d)`, in nats; 0 for the label
     condition:str # `"y"` or `"yx"`
     temperature:float # Of the fields that the model wrote
@@ -265,9 +265,9 @@ class Drawn:
         "Negative log-probability of each row in its order, prompted field included, `(n,)`; its mean estimates the entropy."
         return -self.log_prob.sum(1)
 
-def _scored(sampler, codes, order, words, condition, temperature, label):
+def _scored(sampler, codes, order, texts, condition, temperature, label):
     "Log-probability of each field of rows in these orders, `(n, 1 + d)`; with `yx` that of the first feature is the data's."
-    log = field_log_probs(sampler.model_, sampler._grammar, codes, order, 1 + (condition == "yx"), spelled_texts(words), temperature)
+    log = field_log_probs(sampler.model_, sampler._grammar, Rows(codes, texts), order, 1 + (condition == "yx"), temperature)
     if condition == "yx":
         with np.errstate(divide="ignore"): share = [np.log(f / f.sum()) for f in sampler._frequency[label]]
         log[:, 1] = [share[j][code] if code >= 0 else -np.inf for j, code in zip(order[:, 1], codes[np.arange(len(codes)), order[:, 1]])]
@@ -291,8 +291,8 @@ def draw_rows(
     _check_temperature(temperature)
     target = _target(sampler, label)
     codes, order, known = prompt_rows(0, n, target, sampler._frequency[target], condition, "fix_y", np.random.default_rng([random_state, target]))
-    codes, words = decode_rows(sampler.model_, sampler._grammar, codes, order, known, temperature, torch.Generator().manual_seed(random_state))
-    return Drawn(codes, order, words, _scored(sampler, codes, order, words, condition, temperature, target), condition, temperature, target)
+    rows = decode_rows(sampler.model_, sampler._grammar, Rows(codes), order, known, temperature, torch.Generator().manual_seed(random_state))
+    return Drawn(rows.codes, order, rows.texts, _scored(sampler, rows.codes, order, rows.texts, condition, temperature, target), condition, temperature, target)
 
 # %% ../nbs/18_entropy.ipynb #721d9436
 def field_entropies(
@@ -314,7 +314,7 @@ def order_bounds(
     """Two values per row in nats, whose means are, in expectation, a lower and an upper bound of the entropy of rows whose order is forgotten. With `condition="yx"` the upper one is infinite for a row that no prompt among the `k` could begin. Raises `ValueError` unless `k` is at least 1."""
     if not isinstance(k, Integral) or k < 1: raise ValueError(f"k must be a whole number of at least 1; got {k!r}.")
     rng, (n, m) = np.random.default_rng(random_state), drawn.codes.shape
-    others = np.stack([_scored(sampler, drawn.codes, permute(n, m - 1, "fix_y", rng), drawn.words, drawn.condition, drawn.temperature, drawn.label).sum(1) for _ in range(k)])
+    others = np.stack([_scored(sampler, drawn.codes, permute(n, m - 1, "fix_y", rng), drawn.texts, drawn.condition, drawn.temperature, drawn.label).sum(1) for _ in range(k)])
     return math.log(1 + k) - logsumexp(np.r_[others, -drawn.nats[None]], axis=0), math.log(k) - logsumexp(others, axis=0)
 
 # %% ../nbs/18_entropy.ipynb #36eba341
@@ -329,7 +329,7 @@ def first_fields(
     def field(j, k):
         codes = np.zeros((k, 1 + len(sizes)), dtype="int64")
         codes[:, 0], codes[:, j] = target, np.arange(k)
-        return np.exp(field_log_probs(sampler.model_, sampler._grammar, codes, np.tile([0, j, -1], (k, 1)), 1, temperature=temperature, batch_size=1024)[:, 1])
+        return np.exp(field_log_probs(sampler.model_, sampler._grammar, Rows(codes), np.tile([0, j, -1], (k, 1)), 1, temperature=temperature, batch_size=1024)[:, 1])
     return [field(j, k) for j, k in enumerate(sizes, 1)]
 
 def prompt_change(
@@ -359,8 +359,8 @@ def prompt_change(
         for i, (p, q) in enumerate(zip(given, first)):
             mass, who = np.maximum(sign * (p - q), 0), np.flatnonzero(j == 1 + i)
             if mass.sum() > 0: codes[who, 1 + i] = rng.choice(len(mass), len(who), p=mass / mass.sum())
-        codes, words = decode_rows(sampler.model_, sampler._grammar, codes, order, 2, temperature, torch.Generator().manual_seed(random_state))
-        return -field_log_probs(sampler.model_, sampler._grammar, codes, order, 2, spelled_texts(words), temperature).sum(1)
+        rows = decode_rows(sampler.model_, sampler._grammar, Rows(codes), order, 2, temperature, torch.Generator().manual_seed(random_state))
+        return -field_log_probs(sampler.model_, sampler._grammar, rows, order, 2, temperature).sum(1)
     indirect = moved[j - 1] * (nats(1) - nats(-1))
     return dict(change=interval(direct + indirect), direct=direct, indirect=interval(indirect), moved=float(moved.mean()))
 

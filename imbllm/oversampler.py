@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CONDITIONS', 'EMBEDDED', 'EVEN', 'PRETRAINED', 'FINETUNE_ON', 'ALL_ROWS', 'VERIFY', 'LABEL_FIRST',
            'LABEL_BEHIND', 'BAYES_ORDERS', 'FULL_ROW', 'WIDE_ROW', 'LONG_ROW', 'EMBEDDED_CONTEXT', 'CRITIC_ORDERS',
-           'EXCLUDED', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'Halving', 'Excluded',
-           'SavedModelError', 'seal', 'unseal', 'model_card', 'RowModel', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap',
-           'LITO', 'opinion_pool', 'ImbLLMClassifier']
+           'EXCLUDED', 'STATE', 'FORMAT', 'PICKLES', 'WorkerError', 'in_parallel', 'Excluded', 'SavedModelError',
+           'seal', 'unseal', 'model_card', 'RowModel', 'ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO', 'opinion_pool',
+           'ImbLLMClassifier']
 
 # %% ../nbs/14_oversampler.ipynb #da49a687
 import hashlib, importlib, json, logging, math, numbers, os, shutil, sys, tempfile, warnings
@@ -231,25 +231,6 @@ def in_parallel(
             if not left: raise WorkerError(f"A process died three times; the last time it had part {done + 1} of {len(tasks)} to do. It may have run out of memory: use fewer processes.") from e
             warnings.warn(f"A process died; {done} of {len(tasks)} parts are done and kept, the others are given to new processes.", RuntimeWarning, stacklevel=2)
 
-class Halving:
-    "Draws for `accepted_rows`: in two halves what does not fit in the memory of a GPU, and whatever comes after in parts of that size, with a warning."
-    def __init__(self,
-        draw, # Function of a key (a tuple), of the candidates before it and of its size, as `ImbLLM` has it
-    ): self.draw, self.most = draw, math.inf
-
-    def __call__(self, i, first, size): return self._drawn((i,) if i else (), first, size)
-
-    def _drawn(self, key, first, size):
-        if size <= self.most:
-            try: return self.draw(key, first, size)
-            except torch.OutOfMemoryError:
-                if size == 1: raise
-                self.most = size // 2
-                torch.cuda.empty_cache()
-                warnings.warn(f"The GPU's memory does not hold {size} rows at once; going on with {self.most}.", RuntimeWarning, stacklevel=2)
-        halves = [self._drawn((*(key or (0,)), half), first + half * (size // 2), m) for half, m in enumerate([size // 2, size - size // 2])]
-        return np.concatenate([h[0] for h in halves]), halves[0][1] + halves[1][1], np.concatenate([h[2] for h in halves])
-
 def _row_digests(codes):
     "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
     return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
@@ -449,18 +430,15 @@ class RowModel:
 
     def field_log_probs(self, rows, order, given=1, temperature=1., batch_size=128):
         "Log-probability, in nats, of each field of rows given those before it, `(n, m)`."
-        return sampling.field_log_probs(self.model, self.grammar, rows.codes, order, given, rows.texts, temperature, batch_size)
+        return sampling.field_log_probs(self.model, self.grammar, rows, order, given, temperature, batch_size)
 
     def decode(self, rows, order, given, temperature=1., generator=None):
         "Let the model complete rows whose first `given` fields are set."
-        texts = {j: list(t) for j, t in rows.texts.items()}
-        codes, words = sampling.decode_rows(self.model, self.grammar, rows.codes, order, given, temperature, generator, texts)
-        return Rows(codes, {j: np.array(t, dtype=object) for j, t in sampling.spelled_texts(words).items()} if words else {})
+        return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
 
     def log_odds(self, rows, label, rng):
         "Log-odds of the label for rows, every other class in equal parts, `(n,)`."
-        words = [{j: t[i] for j, t in rows.texts.items() if t[i] is not None} for i in range(len(rows))]
-        return self._sampler._critic(rows.codes, words, label, rng)
+        return self._sampler._critic(rows, label, rng)
 
 class ImbLLM(BaseOverSampler):
     """Oversample rare classes with a language model of rows.
@@ -838,17 +816,17 @@ class ImbLLM(BaseOverSampler):
         tokens = 2**18 if self._trimmed is None else 2**14 if self.model_.device.type == "cpu" else 2**16
         return min(1024, max(16, min(tokens // int(self._codec.longest().sum()), 2**24 // int(self._grammar.count.max()))))
 
-    def _verified(self, codes, words, label, rng):
+    def _verified(self, rows, label, rng):
         "Which rows pass for the label, and its log-probability."
         verify, permutation = self._setting("verify"), self._setting("permutation")
-        if verify == "none": return codes[:, 0] == label, np.zeros(len(codes))
+        if verify == "none": return rows.codes[:, 0] == label, np.zeros(len(rows))
         if verify == "label":
-            return candidates.verify_by_label(self.model_, self._grammar, codes, words, label, "identity" if "original" in permutation else "fix_y", rng, self._setting("temperature"))
+            return candidates.verify_by_label(self.model_, self._grammar, rows, label, "identity" if "original" in permutation else "fix_y", rng, self._setting("temperature"))
         if verify == "bayes":
             even = {t: 1 / len(self._frequency) for t in self._frequency} # the table that the row is to enter has even classes
-            return candidates.verify_by_bayes(self.model_, self._grammar, codes, words, label, even, self._orders(len(codes), BAYES_ORDERS, rng))
+            return candidates.verify_by_bayes(self.model_, self._grammar, rows, label, even, self._orders(len(rows), BAYES_ORDERS, rng))
         if self.verifier_ is None: raise ValueError("A saved model does not hold the classifier of verify; set verifier_ to a fitted one that predicts codes of labels, or verify='none'.")
-        X = sampling.rows_to_frame(self._codec.columns, codes, words).iloc[:, 1:]
+        X = sampling.rows_to_frame(self._codec.columns, rows).iloc[:, 1:]
         return candidates.verify_by_classifier(self.verifier_, X if self._sees_frames() else X.to_numpy(), label)
 
     def _candidates(self, label, conditions, seed):
@@ -858,30 +836,34 @@ class ImbLLM(BaseOverSampler):
         border = condition == "borderline" and not conditions
         if border and self._rows is None: raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
         frequency, allowed_grammar = self._frequency[label] if condition != "x" else [sum(f) for f in zip(*self._frequency.values())], self._narrowed(allowed)
-        guidance, others = self._setting("guidance"), [c for c in self._frequency if c != label]
+        others = [c for c in self._frequency if c != label]
 
         def draw(key, first, size):
             rng, generator = np.random.default_rng([seed, label, *key]), torch.Generator().manual_seed(hash((seed, label, *key)) % 2**63)
             if border:
                 pool = np.flatnonzero(self._rows[:, 0] != label)
                 start = self._rows[rng.choice(pool, size, replace=size > len(pool))]
-                def verify(codes, words): return self._verified(codes, words, label, rng)
-                codes, words, passed = candidates.borderline_rows(self.model_, allowed_grammar, start, label, verify, self.k_columns, rng, temperature, generator)
-                return codes, words, np.where(passed, "", "not verified").astype(object)
+                def verify(rows): return self._verified(rows, label, rng)
+                rows, passed = candidates.borderline_rows(self.model_, allowed_grammar, start, label, verify, rng, temperature, generator)
+                return rows, np.where(passed, "", "not verified").astype(object)
             codes, order, known = candidates.prompt_rows(first, size, label, frequency, "y" if condition == "borderline" else condition, permutation, rng, given, list(allowed))
-            prompt = codes, order, known, temperature, generator, {j: [c.text] * size for j, c in conditions.items() if c.text is not None}
-            codes, words, rejected = sampling.write_rows(self.model_, allowed_grammar, *prompt) if not self.constrained else (*sampling.decode_rows(self.model_, allowed_grammar, *prompt, guidance, others), np.full(size, "", dtype=object))
+            texts = {j: np.full(size, c.text, dtype=object) for j, c in conditions.items() if c.text is not None}
+            prompt = Rows(codes, texts), order, known, temperature, generator
+            if self.constrained:
+                rows, rejected = sampling.decode_rows(self.model_, allowed_grammar, *prompt), np.full(size, "", dtype=object)
+                rows = Rows(rows.codes, {j: t for j, t in rows.texts.items() if j not in texts}) # judged as the nearest number that is known
+            else: rows, rejected = sampling.write_rows(self.model_, allowed_grammar, *prompt)
             good = np.flatnonzero(rejected == "")
             if len(good):
-                passed, _ = self._verified(codes[good], [words[k] for k in good], label, rng)
+                passed, _ = self._verified(rows[good], label, rng)
                 rejected[good[~passed]] = "other label" if self._setting("verify") == "none" else "not verified"
-            return codes, words, rejected
+            return rows, rejected
 
         if self.drop_copies and self._digests is None: raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
         def original(key, first, size):
-            codes, words, rejected = draw(key, first, size)
-            rejected[(rejected == "") & np.isin(_row_digests(self._told(codes, words, conditions)), self._digests)] = "copy"
-            return codes, words, rejected
+            rows, rejected = draw(key, first, size)
+            rejected[(rejected == "") & np.isin(_row_digests(self._told(rows, conditions)), self._digests)] = "copy"
+            return rows, rejected
 
         candidate = original if self.drop_copies else draw
         per_row, strength = self._setting("candidates"), self._setting("critic_strength")
@@ -889,24 +871,24 @@ class ImbLLM(BaseOverSampler):
         if per_row == 1 or not others: return candidate, 1
 
         def drawn_and_chosen(key, first, size):
-            codes, words, rejected = candidate(key, first, size * per_row)
+            rows, rejected = candidate(key, first, size * per_row)
             good, rng = np.flatnonzero(rejected == ""), np.random.default_rng([seed, label, *key, 1])
-            score = self._critic(codes[good], [words[k] for k in good], label, rng) if strength and len(good) else np.zeros(len(good))
-            if self._known is not None: score[self._repeats(codes[good], [words[k] for k in good])] = -np.inf # copies of given rows come last
-            passed_over = np.delete(good, candidates.choose(score, min(size, len(good)), strength, rng, self._missing(codes[good])))
+            score = self._critic(rows[good], label, rng) if strength and len(good) else np.zeros(len(good))
+            if self._known is not None: score[self._repeats(rows[good])] = -np.inf # copies of given rows come last
+            passed_over = np.delete(good, candidates.choose(score, min(size, len(good)), strength, rng, self._missing(rows.codes[good])))
             rejected[passed_over] = "passed over"
-            return codes, words, rejected
+            return rows, rejected
 
         return drawn_and_chosen, per_row
 
-    def _told(self, codes, words, conditions=None):
-        "Codes of rows, with those of spelled numbers; `LEAF` where no given row has the number, or where a condition puts another cell in place of the one that was told."
-        codes = codes.copy()
-        for i, row in enumerate(words):
-            for j, text in row.items(): codes[i, j] = self._spelled[j].get(text, grammar.LEAF)
+    def _told(self, rows, conditions=None):
+        "Codes of rows, with those of spelled numbers; `SPELLED` where no given row has the number, or where a condition puts another cell in place of the one that was told."
+        codes = rows.codes.copy()
+        for j, texts in rows.texts.items():
+            codes[:, j] = [c if t is None else self._spelled[j].get(t, grammar.SPELLED) for c, t in zip(codes[:, j], texts)]
         for j, c in (conditions or {}).items():
             values = self._codec.columns[j].values
-            for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = grammar.LEAF
+            for code, cell in c.cells.items(): codes[(codes[:, j] == code) & (code < len(values) and cell.iloc[0] != values.iloc[code]), j] = grammar.SPELLED
         return codes
 
     def _missing(self, codes):
@@ -914,15 +896,15 @@ class ImbLLM(BaseOverSampler):
         gaps = [(j, c.n_present) for j, c in enumerate(self._codec.columns) if j and c.has_missing]
         return np.stack([codes[:, j] == missing for j, missing in gaps], axis=1) if gaps else None
 
-    def _repeats(self, codes, words):
+    def _repeats(self, rows):
         "Which rows repeat a given one, `(n,)` bool."
-        return np.array([row.tobytes() in self._known for row in self._told(codes, words)], dtype=bool)
+        return np.array([row.tobytes() in self._known for row in self._told(rows)], dtype=bool)
 
-    def _critic(self, codes, words, label, rng):
+    def _critic(self, rows, label, rng):
         "Log-odds of the label for rows, every other class in equal parts."
         others = [c for c in self._frequency if c != label]
         orders = CRITIC_ORDERS if self._codec.longest().sum() <= FULL_ROW else 1
-        return candidates.label_logit(self.model_, self._grammar, codes, label, {c: 1 / len(others) for c in others}, self._orders(len(codes), orders, rng), sampling.spelled_texts(words))
+        return candidates.log_odds(self.model_, self._grammar, rows, label, {c: 1 / len(others) for c in others}, self._orders(len(rows), orders, rng))
 
     def _stream(self, n, label, conditions, seed, n_jobs=None, bar=""):
         (draw, per_row), columns, threads = self._candidates(label, conditions, seed), self._codec.columns, self._n_threads()
@@ -930,11 +912,11 @@ class ImbLLM(BaseOverSampler):
 
         def part(k, n):
             "The `n` rows of the `k`-th part of the request, and what was drawn for them. No other part has a say in it, so that parts may be drawn anywhere."
-            counts, drawn = Counter(), Halving(lambda key, first, m: draw((k, *key), k * size * per_row + first, m))
+            counts, drawn = Counter(), candidates.Halving(lambda key, first, m: draw((k, *key), k * size * per_row + first, m))
             with self._computing(threads): batches = list(candidates.accepted_rows(drawn, n, counts, size, self.budget, per_row))
-            frames = [sampling.rows_to_frame(columns, *batch).iloc[:, 1:] for batch in batches]
-            for frame, (codes, _) in zip(frames, batches):
-                for j, c in conditions.items(): _put_cells(frame, j - 1, c, codes[:, j])
+            frames = [sampling.rows_to_frame(columns, rows).iloc[:, 1:] for rows in batches]
+            for frame, rows in zip(frames, batches):
+                for j, c in conditions.items(): _put_cells(frame, j - 1, c, rows.codes[:, j])
             return pd.concat(frames, ignore_index=True), counts
 
         parts, total = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))], Counter()
@@ -1060,7 +1042,7 @@ class ImbLLM(BaseOverSampler):
         elif isinstance(orders, numbers.Integral) and orders > 0: drawn = self._orders(len(codes), orders, np.random.default_rng(self._drawn_seed(random_state)))
         else: raise ValueError(f"orders must be a whole number of at least 1, or orders of the {d} columns, (k, {d}); got {orders!r}.")
         if unknown.any(): drawn = np.stack([leave_out(o, unknown) for o in drawn])
-        with _threads(self._n_threads()): out = np.stack([sampling.rows_log_prob(self.model_, self._grammar, codes, t, drawn, spelled) for t in targets], axis=1)
+        with _threads(self._n_threads()): out = np.stack([sampling.rows_log_prob(self.model_, self._grammar, Rows(codes, spelled), t, drawn) for t in targets], axis=1)
         return out if label is None else out[:, 0]
 
     def label_proba(self,
@@ -1104,8 +1086,8 @@ class ImbLLM(BaseOverSampler):
                 ask = np.c_[np.zeros(len(rows), dtype=bool), missing[rows]] | (codes[rows] < 0)
                 order = permute(len(rows), len(columns) - 1, "identity" if self._setting("permutation") == "identity" else "fix_y", rng)
                 order = np.take_along_axis(order, np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable"), 1)
-                told = {j: texts[rows] for j, texts in spelled.items()}
-                new.append(sampling.rows_to_frame(columns, *sampling.decode_rows(self.model_, grammar, np.maximum(codes[rows], 0), order, (~ask).sum(1), self._setting("temperature"), generator, told)))
+                prompt = Rows(np.maximum(codes[rows], 0), {j: texts[rows] for j, texts in spelled.items()})
+                new.append(sampling.rows_to_frame(columns, sampling.decode_rows(self.model_, grammar, prompt, order, (~ask).sum(1), self._setting("temperature"), generator)))
                 progress.update(len(rows))
         out = frame.copy()
         if len(who): _fill(out, missing, who, pd.concat(new, ignore_index=True).iloc[:, 1:], self.schema_)
