@@ -13,9 +13,9 @@ from xgboost import XGBClassifier
 from imbllm import ImbLLM
 from imbllm.baselines import get_method
 from imbllm.benchmark import stamp
+from imbllm.candidates import choose
 from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 from imbllm.metrics import classification_scores
-from imbllm.sampling import choose
 from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results/ceiling.csv"

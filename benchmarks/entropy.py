@@ -17,6 +17,7 @@ from imbllm.entropy import chosen_change, data_marginals, draw_rows, grid_entrop
 from imbllm.core import write_atomically
 from imbllm.metrics import Space, classification_scores, diversity_scores
 from imbllm.schema import infer_schema
+from imbllm.serialization import Rows
 
 RESULTS, MOST = Path(__file__).parent.parent / "results", 3000
 MODELS = {"minor": dict(finetune_on="minor"), "minor+interpolate": dict(finetune_on="minor+interpolate"), "minor+interpolate, permute_xy": dict(finetune_on="minor+interpolate", permutation="permute_xy"),
@@ -50,7 +51,7 @@ def effects(models, n, seed):
 def critic(model, n, seed):
     "What choosing one in four by the critic does: nats lost, separation gained, and the divergence from the candidates."
     rows = draw_rows(model, n, "yx", 1., random_state=seed)
-    score = model._critic(rows.codes, rows.words, rows.label, np.random.default_rng(seed))
+    score = model._critic(Rows(rows.codes, rows.texts), rows.label, np.random.default_rng(seed))
     for m, strength in ((4, .5), (4, 1.)):
         change = chosen_change(rows.log_prob.sum(1), score, strength, m)
         low, high = change["change"][1:]

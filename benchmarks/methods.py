@@ -15,9 +15,9 @@ from xgboost import XGBClassifier
 from imbllm import ImbLLM, GReaT, PredLLM, TapTap, LITO
 from imbllm.baselines import fits
 from imbllm.benchmark import stamp
+from imbllm.candidates import BudgetError
 from imbllm.datasets import load_dataset, train_test_cut
 from imbllm.metrics import classification_scores
-from imbllm.sampling import BudgetError
 from imbllm.schema import infer_schema
 
 RESULTS = Path(__file__).parent.parent / "results/methods.csv"

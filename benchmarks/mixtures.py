@@ -21,13 +21,15 @@ from transformers.utils import logging
 from xgboost import XGBClassifier
 from imbllm import ImbLLM, oversampler
 from imbllm.benchmark import load_table, stamp, train_test_cut
+from imbllm.candidates import choose
 from imbllm.finetuning import cosine_schedule
 from imbllm.interpolation import Interpolation, interpolate, partners
 from imbllm.metrics import classification_scores
 from imbllm.models import embedded_model
 from imbllm.permutation import leave_out, permute
-from imbllm.sampling import choose, field_log_probs
+from imbllm.sampling import field_log_probs
 from imbllm.schema import infer_schema
+from imbllm.serialization import Rows
 from levers import CHOOSING, CONFIRMING, RESULTS, table
 from selection import points
 
@@ -140,7 +142,7 @@ def by_kind(sampler, X, label, orders):
     for i, T in enumerate(TEMPERATURES):
         for o in orders:
             order = np.tile(np.r_[0, 1 + o], (len(codes), 1))
-            nats = np.where(codes[:, order[0]] < 0, 0, -field_log_probs(sampler.model_, sampler._grammar, np.maximum(codes, 0), order, 1, spelled, T))
+            nats = np.where(codes[:, order[0]] < 0, 0, -field_log_probs(sampler.model_, sampler._grammar, Rows(np.maximum(codes, 0), spelled), order, 1, T))
             out[:, i] += [nats[:, ordered[order[0]]].sum() / len(codes) / len(orders), nats[:, ~ordered[order[0]]].sum() / len(codes) / len(orders)]
     return out
 

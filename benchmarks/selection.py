@@ -14,8 +14,8 @@ from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBClassifier
 from imbllm import ImbLLM
 from imbllm.benchmark import load_table, stamp, train_test_cut
+from imbllm.candidates import choose
 from imbllm.metrics import classification_scores
-from imbllm.sampling import choose
 from imbllm.schema import infer_schema
 from levers import CHOOSING, CONFIRMING, RESULTS, table
 

@@ -30,7 +30,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted,validate_data
 from .interpolation import Interpolation
 from .oversampler import GReaT,ImbLLM,LITO,PredLLM,TapTap
-from .sampling import LEAF,rows_to_frame
+from .sampling import rows_to_frame
+from .serialization import Rows
 from .frames import as_frame
 from .schema import encode_column,infer_column,infer_schema,number_text
 
@@ -87,8 +88,7 @@ class RowInterpolation(_ClassSampler):
         columns = [infer_column(pd.Series(['rare'], name='class'), False), *(infer_column(rows.iloc[:, j], False) for j in np.flatnonzero(~empty))]
         codes = np.column_stack([np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))])
         codes,words = Interpolation(columns, codes, spelled=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
-        for j,texts in words.items(): codes[[t is not None for t in texts], j] = LEAF
-        new = rows_to_frame(columns, codes, [{j: texts[i] for j,texts in words.items()} for i in range(n)]).iloc[:, 1:]
+        new = rows_to_frame(columns, Rows(codes, {j: np.array(texts, dtype=object) for j,texts in words.items()})).iloc[:, 1:]
         for j in np.flatnonzero(empty): new.insert(int(j), X.columns[j], X.iloc[[0]*n, j].to_numpy())
         return new.astype(X.dtypes)
 

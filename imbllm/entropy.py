@@ -20,7 +20,7 @@ from scipy.spatial import KDTree
 from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
 from .permutation import permute
-from .sampling import prompt_rows
+from .candidates import prompt_rows
 from .serialization import Rows, ragged_rows
 
 # %% ../nbs/18_entropy.ipynb #f89be737

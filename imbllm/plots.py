@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from .metrics import Space,dcr
 from .sampling import field_log_probs
 from .schema import as_numbers,encode_column,encode_nearest,infer_column,infer_schema
-from .serialization import ragged_rows
+from .serialization import Rows, ragged_rows
 
 # %% ../nbs/23_plots.ipynb #330ecaf8
 FAMILIES = { # Colours of the first and of the last, marker, and methods of each family
@@ -573,7 +573,7 @@ def _value_log_probs(sampler, codes, order, k, most=4096):
     values = np.arange(len(column))[:most]
     rows = np.repeat(codes, len(values), 0)
     rows[:, order[0, k]] = values
-    return field_log_probs(sampler.model_, sampler._grammar, rows, np.repeat(np.where(np.arange(order.shape[1]) <= k, order, -1), len(values), 0))[:, k]
+    return field_log_probs(sampler.model_, sampler._grammar, Rows(rows), np.repeat(np.where(np.arange(order.shape[1]) <= k, order, -1), len(values), 0))[:, k]
 
 def row_probabilities(
     sampler, # A fitted sampler that saw the label first
@@ -588,7 +588,7 @@ def row_probabilities(
     """
     codes,order,spelled = _one_row(sampler, X, label, order)
     columns,d = sampler._codec.columns, order.shape[1] - 1
-    own = np.exp(field_log_probs(sampler.model_, sampler._grammar, codes, order, 1, spelled)[0, 1:])
+    own = np.exp(field_log_probs(sampler.model_, sampler._grammar, Rows(codes, spelled), order)[0, 1:])
     best = [_value_log_probs(sampler, codes, order, k) for k in range(1, d + 1)]
     if ax is None: ax, = _new_axes(6.4, .8 + .32*d)
     ax.barh(range(d), own, .6, color=ROW_COLORS['synthetic'], label='the value of the row')
