@@ -499,10 +499,11 @@ class RowModel:
         if state["bins"] is None: self = pretrained_row_model(columns, folder, settings)
         else:
             tokenizer = TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"])
+            codec = Codec(columns, tokenizer)
             with models.quiet(): model = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True)
             found, wanted = model.config.vocab_size, len(tokenizer.tokens)
             if found != wanted: raise ValueError(f"the model has {found} tokens, the columns {wanted}")
-            self = cls(Codec(columns, tokenizer), model.to(models.resolve_device(settings.device)))
+            self = cls(codec, model.to(models.resolve_device(settings.device)))
         self.permutation = state["permutation"]
         self.counts = {int(c): [np.array(n, dtype="int64") for n in counts] for c, counts in state["counts"].items()}
         for c, counts in self.counts.items():
