@@ -85,9 +85,9 @@ class RowInterpolation(_ClassSampler):
         empty,rows = X.isna().all().to_numpy(), _shortest(X)
         columns = [infer_column(pd.Series(['rare'], name='class'), False), *(infer_column(rows.iloc[:, j], False) for j in np.flatnonzero(~empty))]
         codes = np.column_stack([np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))])
-        codes,words = Interpolation(columns, codes, spelled=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
-        for j,texts in words.items(): codes[[t is not None for t in texts], j] = LEAF
-        new = rows_to_frame(columns, codes, [{j: texts[i] for j,texts in words.items()} for i in range(n)]).iloc[:, 1:]
+        drawn = Interpolation(columns, codes, as_texts=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
+        for j,texts in drawn.texts.items(): drawn.codes[[t is not None for t in texts], j] = LEAF
+        new = rows_to_frame(columns, drawn.codes, [{j: texts[i] for j,texts in drawn.texts.items()} for i in range(n)]).iloc[:, 1:]
         for j in np.flatnonzero(empty): new.insert(int(j), X.columns[j], X.iloc[[0]*n, j].to_numpy())
         return new.astype(X.dtypes)
 
