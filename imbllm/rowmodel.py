@@ -23,7 +23,7 @@ from . import sampling
 from .core import in_parallel
 from .core import threads
 from .finetuning import Corpus
-from .finetuning import evened as balanced
+from .finetuning import balanced
 from .finetuning import finetune
 from .grammar import SPELLED
 from .grammar import Grammar
