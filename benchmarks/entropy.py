@@ -14,7 +14,7 @@ from imbllm import ImbLLM
 from imbllm.benchmark import CLASSIFIERS, stamp
 from imbllm.datasets import dataset_names, load_dataset, train_test_cut
 from imbllm.entropy import chosen_change, data_marginals, draw_rows, grid_entropy, interval, order_bounds, plug_in, prompt_change, verdict
-from imbllm.finetuning import write_atomically
+from imbllm.core import write_atomically
 from imbllm.metrics import Space, classification_scores, diversity_scores
 from imbllm.schema import infer_schema
 from imbllm.serialization import Rows

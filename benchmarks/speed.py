@@ -31,7 +31,7 @@ from imbllm.benchmark import load_table, stamp
 from imbllm.datasets import make_income
 from imbllm.finetuning import Corpus
 from imbllm.interpolation import Interpolation
-from imbllm.models import find_gpt2_vocabulary
+from imbllm.testing import find_gpt2_vocabulary
 from imbllm.schema import infer_schema
 from imbllm.serialization import Codec
 

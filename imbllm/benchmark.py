@@ -27,8 +27,8 @@ from tqdm import tqdm
 from xgboost import XGBClassifier
 from .baselines import METHODS,Snapped,fits,get_method,snap
 from .datasets import dataset_names,load_dataset,make_income,train_test_cut
-from .finetuning import write_atomically
-from .oversampler import ImbLLM,in_parallel,opinion_pool
+from .core import in_parallel,write_atomically
+from .oversampler import ImbLLM,opinion_pool
 from .metrics import DIRECTIONS,Space,classification_scores,dcr,diversity_scores
 from .schema import decode_column,frame_of,infer_schema,nearest_codes
 

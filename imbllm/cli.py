@@ -470,7 +470,7 @@ def demo(
     if args.rows < 200: raise CommandError(f"--rows must be at least 200, for some rows of the minority; got {args.rows}.")
     import numpy as np, pandas as pd
     from imbllm.datasets import INCOME_LABELS, make_income
-    from imbllm.finetuning import write_atomically
+    from imbllm.core import write_atomically
     X, y = make_income(args.rows, random_state=args.seed)
     label = INCOME_LABELS[1]
     rare = (y == label).to_numpy()
@@ -533,7 +533,7 @@ def write_report(
     import matplotlib.pyplot as plt
     import pandas as pd
     from imbllm.benchmark import compare, friedman, summary
-    from imbllm.finetuning import write_atomically
+    from imbllm.core import write_atomically
     from imbllm.plots import critical_difference, score_bars, score_dots
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

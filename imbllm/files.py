@@ -614,7 +614,7 @@ def write_file(
     if isinstance(write, bytes):
         data = gzip.compress(write, mtime=0) if str(path).lower().endswith(".gz") else write
         def write(part): Path(part).write_bytes(data)
-    from imbllm.finetuning import write_atomically
+    from imbllm.core import write_atomically
     try:
         if str(path) != STREAM: return write_atomically(path, write)
         sys.stdout.buffer.write(data)

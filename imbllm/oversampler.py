@@ -34,6 +34,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 from tqdm import tqdm
+from .core import unfinished
 from .interpolation import Interpolation
 from .permutation import PERMUTATIONS, leave_out, permute
 from .schema import (
@@ -1141,7 +1142,7 @@ class ImbLLM(BaseOverSampler):
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and not overwrite: raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
-        part, aside = finetuning.unfinished(folder), _aside(folder)
+        part, aside = unfinished(folder), _aside(folder)
         try:
             part.mkdir(parents=True)
             with models.quiet():

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from .benchmark import CLASSIFIERS
-from .finetuning import write_atomically
+from .core import write_atomically
 from .metrics import Space, classification_scores, copies, close_probability, dcr_share, prdc
 from .plots import ROW_COLORS, association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
 from .schema import as_frame, encode_column, infer_schema, is_foreign, number_text
