@@ -18,7 +18,7 @@ from .grammar import Grammar, number_start
 from .permutation import permute
 from .sampling import decode_rows, field_log_probs, rows_log_prob
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
-from .serialization import Codec, Rows, ragged_rows
+from .serialization import Codec, Rows
 
 # %% ../nbs/11_candidates.ipynb #827192c1
 def _quota_features(first, n, free):
@@ -333,11 +333,11 @@ def _last_attention(model, ids, total):
     out = model(torch.as_tensor(ids, device=device), attention_mask=real, output_attentions=True, use_cache=False)
     return out.attentions[-1].float().mean(1).cpu().numpy()
 
-def _field_means(values, length):
-    "Mean over the tokens of each field of values `(n, t)`, from the lengths of the fields, `(n, m)`."
-    ends = np.cumsum(length, axis=1)
+def _field_means(values, fields):
+    "Mean over the tokens of each field of values `(n, t)`."
     sums = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
-    return (np.take_along_axis(sums, ends, 1) - np.take_along_axis(sums, ends - length, 1)) / length
+    begin = fields.offset()
+    return (np.take_along_axis(sums, begin + fields.length, 1) - np.take_along_axis(sums, begin, 1)) / fields.length
 
 @torch.no_grad()
 def label_attention(
@@ -357,10 +357,10 @@ def label_attention(
     model.set_attn_implementation("eager") # the only one that returns its weights
     try:
         for who in np.array_split(np.arange(len(codes)), math.ceil(len(codes) / batch_size)):
-            flat, start, length = codec.pieces(codes[who], order[who])
-            ids, total = ragged_rows(flat, start, length, codec.end)
-            of_label = (np.arange(ids.shape[1]) < length[:, :1])[:, None]
-            mean = _field_means((_last_attention(model, ids, total) * of_label).sum(2), length)
+            fields = codec.pieces(codes[who], order[who])
+            ids, total = fields.padded(codec.end)
+            of_label = (np.arange(ids.shape[1]) < fields.length[:, :1])[:, None]
+            mean = _field_means((_last_attention(model, ids, total) * of_label).sum(2), fields)
             mean[:, 0] = 0
             out[who[:, None], order[who]] = mean
     finally: model.set_attn_implementation(before)

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 import torch
 from .schema import number_text
-from .serialization import Codec, spell
+from .serialization import Codec, Ragged, _spell
 
 # %% ../nbs/09_grammar.ipynb #92cdc0ad
 def _rest(low, high, digit, unit):
@@ -189,25 +189,22 @@ def _add_numbers(states, col, char_ids, missing, allowed):
     if may_miss: states.branches[at[start]].append(_Branch(missing[0], _Run(missing, 0, col.n_present)))
     return _Run((), at[start], UNDECIDED)
 
-# %% ../nbs/09_grammar.ipynb #b7e20c4f
-def _starts(length):
-    "Where each of consecutive runs of these lengths starts."
-    return np.cumsum(length) - length
-
-def _runs(start, length):
-    "Positions of all elements of runs, one run after the other."
-    return np.repeat(start - _starts(length), length) + np.arange(length.sum())
-
 # %% ../nbs/09_grammar.ipynb #45e7c8b2
 Walk = namedtuple("Walk", "code text length choices") # what `Grammar.walk` finds
+
+def _piece(pieces, i): return tuple(pieces.flat[pieces.start[i]:pieces.start[i] + pieces.length[i]].tolist())
+
+def _choice_lists(choices):
+    "Choices of values, a list for each or None, as pieces; and which values have a list, `(n,)` bool."
+    return Ragged.of([c or () for c in choices], (3,)), np.array([c is not None for c in choices], dtype=bool)
 
 class Grammar:
     """What may be decoded, for all columns of a table.
 
     A state `s` has the branches `first[s]` to `first[s] + count[s] - 1`. A branch begins with the token `token` (or
-    `VALUE_END`), feeds the ids `flat[start:start + length]`, leads to the state `next`, and completes the value `code`
-    (or is `UNDECIDED`; `SPELLED` completes a number). `entry_start` and its kin are the same at the entry of each column:
-    its prefix and any ids without a choice.
+    `VALUE_END`), feeds the ids of its piece of `runs`, leads to the state `next`, and completes the value `code` (or is
+    `UNDECIDED`; `SPELLED` completes a number, of which `char` is a character). `entry_runs`, `entry_state` and
+    `entry_code` are the same at the entry of each column, with its prefix and any ids without a choice.
 
     `allowed` narrows columns: to some of their codes or, where numbers are spelled, to a pair of bounds or a list of
     number texts (None for a missing value).
@@ -232,20 +229,16 @@ class Grammar:
     def _freeze(self, entries, states):
         states = states or [[_Branch(0, _Run((), 0, 0))]] # a table whose columns have one value each
         branches = [b for state in states for b in state]
-        runs = [*entries, *(b.run for b in branches)]
-        length = np.array([len(r.ids) for r in runs])
-        start = _starts(length)
-        self.flat = np.array([i for r in runs for i in r.ids] + [self.codec.end], dtype="int64")
-        self.entry_start, self.start = np.split(start, [len(entries)])
-        self.entry_length, self.length = np.split(length, [len(entries)])
+        runs = Ragged.of([r.ids for r in entries] + [b.run.ids for b in branches])
+        self.entry_runs, self.runs = runs.take(slice(len(entries))), runs.take(slice(len(entries), None))
         self.entry_state = np.array([r.state for r in entries])
         self.entry_code = np.array([r.code for r in entries])
         self.token = torch.tensor([b.token for b in branches])
         self.next = torch.tensor([b.run.state for b in branches])
         self.code = torch.tensor([b.run.code for b in branches])
         self.char = torch.tensor([ord(b.char) if b.char else 0 for b in branches])
-        count = np.array([len(state) for state in states])
-        self.first, self.count = torch.as_tensor(_starts(count)), torch.as_tensor(count)
+        self.count = torch.tensor([len(state) for state in states])
+        self.first = self.count.cumsum(0) - self.count
         self.spells = any(b.char for b in branches)
         self.separator = self.codec.sep[0] if self.codec.sep else self.codec.end
 
@@ -271,36 +264,31 @@ class Grammar:
         None if the grammar does not admit what is there. What follows an open-ended value may be anything.
         """
         branch_of, after, codes, chars = self._lists
-        prefix = len(self.codec.prefix[j])
-        at = int(self.entry_length[j]) - prefix
-        if tuple(ids[:at]) != self._ids(self.entry_start[j] + prefix, at): return None
+        forced = _piece(self.entry_runs, j)[len(self.codec.prefix[j]):]
+        at = len(forced)
+        if tuple(ids[:at]) != forced: return None
         state, code, text, choices = int(self.entry_state[j]), int(self.entry_code[j]), "", []
         while code == UNDECIDED:
             b = branch_of.get((state, ids[at])) if at < len(ids) else None
             if b is None: b = branch_of.get((state, VALUE_END))
             if b is None: return None
             choices.append((at, state, b))
-            length = self.length[b]
-            if tuple(ids[at:at + length]) != self._ids(self.start[b], length): return None
-            at, state, code, text = at + int(length), after[b], codes[b], text + chars[b]
+            run = _piece(self.runs, b)
+            if tuple(ids[at:at + len(run)]) != run: return None
+            at, state, code, text = at + len(run), after[b], codes[b], text + chars[b]
         return Walk(code, text, at, choices)
-
-    def _ids(self, start, length): return tuple(self.flat[start:start + length].tolist())
 
     def _choices_of(self, j, ids):
         "Choices that lead to a value of column `j`, given all of its ids; None if it is not admitted."
         found = self.walk(j, ids)
         return found.choices if found and found.length == len(ids) else None
 
-    def number_choices(self, j, text):
-        "Choices that lead to a number text in column `j`; None if it is not admitted."
-        return self._choices_of(j, spell(self.codec.char_ids[j], text))
+    def number_choices(self, j, texts):
+        "Choices that lead to number texts in column `j`, as pieces, and which texts are admitted."
+        return _choice_lists([self._choices_of(j, _spell(self.codec.char_ids[j], t)) for t in texts])
 
     @cached_property
     def choices(self):
-        """Choices `(place, state, branch)` of all fields of the table, one after the other, and for each field its first
-        one and how many it has: -1 for a value that is not admitted."""
-        found = [self._choices_of(j, ids) for j, forms in enumerate(self.codec.value_ids) for ids in forms]
-        count = np.array([-1 if choices is None else len(choices) for choices in found])
-        flat = np.array([c for choices in found for c in choices or ()], dtype="int64").reshape(-1, 3)
-        return flat, _starts(np.maximum(count, 0)), count
+        """Choices `(place, state, branch)` that lead to each value of each column, as pieces in the order in which the
+        codec numbers the fields; and which values are admitted."""
+        return _choice_lists([self._choices_of(j, ids) for j, values in enumerate(self.codec.value_ids) for ids in values])

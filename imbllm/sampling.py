@@ -8,15 +8,16 @@ __all__ = ['UNFINISHED', 'WRONG_COLUMNS', 'WRONG_VALUE', 'decode_rows', 'field_l
 
 # %% ../nbs/10_sampling.ipynb #24887392
 import math
+from collections import namedtuple
 import numpy as np
 import pandas as pd
 import torch
 from transformers import GenerationConfig
 from .finetuning import MANY_TOKENS
-from .grammar import SPELLED, UNDECIDED, VALUE_END, Grammar, _runs, _starts
+from .grammar import SPELLED, UNDECIDED, VALUE_END, Grammar
 from .models import Seeded, logits_among, logits_at, padding_mask, row_feeder
 from .schema import decode_column, frame_of, parse_numbers
-from .serialization import Rows, joined, ragged_rows
+from .serialization import Ragged, Rows, spread
 
 # %% ../nbs/10_sampling.ipynb #49def34d
 def _branch_scores(grammar, logits, state, stop, temperature):
@@ -34,7 +35,7 @@ def _draw(score, generator):
     noise = -torch.log(-torch.log(uniform)).to(score.device)
     return (score + noise).argmax(1)
 
-# %% ../nbs/10_sampling.ipynb #235b607c
+# %% ../nbs/10_sampling.ipynb #0295b326
 class _Writing:
     "Rows in the making: where each is, and what it has so far."
     def __init__(self, grammar, rows, order, given):
@@ -63,7 +64,7 @@ class _Writing:
         pieces = []
         while len(who := who[self.active[who]]):
             j = self.column[who]
-            pieces.append(self._piece(who, self.grammar.entry_start[j], self.grammar.entry_length[j]))
+            pieces.append(self._pieces(who, self.grammar.entry_runs.take(j)))
             self.state[who] = self.grammar.entry_state[j]
             who = self._write_down(who, self.grammar.entry_code[j])
         return pieces
@@ -73,16 +74,16 @@ class _Writing:
         who = np.flatnonzero(self.active)
         chosen = branch[who]
         if self.grammar.spells: self._spell(who, self.grammar.char[chosen].tolist())
-        piece = self._piece(who, self.grammar.start[chosen], self.grammar.length[chosen])
+        piece = self._pieces(who, self.grammar.runs.take(chosen))
         self.state[who] = self.grammar.next[chosen].cpu().numpy()
         done = self._write_down(who, self.grammar.code[chosen].cpu().numpy())
         return [piece, *self.enter(done)]
 
-    def _piece(self, who, start, length):
-        "Start and length of a piece for each row; nothing for those that are not in `who`."
-        piece = np.zeros((2, self.n), dtype="int64")
-        piece[:, who] = start, length
-        return piece
+    def _pieces(self, who, runs):
+        "Start and length of a piece for each row, `(2, n)`; nothing for those that are not in `who`."
+        pieces = np.zeros((2, self.n), dtype="int64")
+        pieces[:, who] = runs.start, runs.length
+        return pieces
 
     def _spell(self, who, chars):
         for i, char in zip(who, chars): self.number[i] += chr(char) if char else ""
@@ -102,11 +103,11 @@ class _Writing:
 
 # %% ../nbs/10_sampling.ipynb #ae6d5474
 def _prompts(grammar, rows, order, given):
-    "Ids of the prompts behind those of the grammar, and where each row's piece starts there and how long it is."
+    "The ids of the grammar with those of the prompts behind them, and where each prompt starts and how long it is, `(2, n)`."
     known = np.where(np.arange(order.shape[1]) < np.reshape(given, (-1, 1)), order, -1)
     ids, length = grammar.codec.rows(rows.codes, known, rows.texts, end=False)
-    start = len(grammar.flat) + np.arange(len(ids)) * ids.shape[1]
-    return np.concatenate([grammar.flat, ids.ravel()]), np.stack([start, length])
+    start = len(grammar.runs.flat) + np.arange(len(ids)) * ids.shape[1]
+    return np.concatenate([grammar.runs.flat, ids.ravel()]), np.stack([start, length])
 
 @torch.no_grad()
 def decode_rows(
@@ -130,7 +131,8 @@ def decode_rows(
     pieces = [prompt, *writing.enter(np.arange(writing.n))]
     feeder = row_feeder(model, writing.n, int(grammar.codec.longest().sum()) + 1)
     while writing.active.any():
-        logits = feeder.feed(*joined(flat, *np.stack(pieces, axis=2))).float()
+        new = Ragged(flat, *np.stack(pieces, axis=2))
+        logits = feeder.feed(new.joined(), new.length.sum(1)).float()
         state = torch.as_tensor(writing.state, device=device)
         stop = torch.as_tensor(writing.stop, device=device)
         choice = _draw(_branch_scores(grammar, logits, state, stop, temperature), generator)
@@ -138,61 +140,75 @@ def decode_rows(
     return Rows(writing.codes, writing.texts)
 
 # %% ../nbs/10_sampling.ipynb #d7956cf8
-def _number_choices(grammar, order, texts):
-    "Choices of the number texts, a list, and for each field its position there, `(n, m)`, or -1."
-    paths = []
-    at = np.full(order.shape, -1)
-    for j, column in texts.items():
-        new = {t: len(paths) + k for k, t in enumerate(dict.fromkeys(t for t in column if t is not None))}
-        paths += [grammar.number_choices(j, t) for t in new]
-        number = np.array([new.get(t, -1) for t in column], dtype="int64")
-        at = np.where(order == j, number[:, None], at)
-    return paths, at
-
 def _field_choices(grammar, rows, order):
-    "All choices `(place, state, branch)`, and for each field its first one and how many it has, `(n, m)`; -1: not admitted."
-    paths, first, count = grammar.choices
-    more, at = _number_choices(grammar, order, rows.texts)
-    size = np.array([-1 if path is None else len(path) for path in more] or [0])
-    begin = len(paths) + _starts(np.maximum(size, 0))
-    paths = np.concatenate([paths, np.array([c for path in more for c in path or ()], dtype="int64").reshape(-1, 3)])
-    field = grammar.codec.piece(rows.codes, order)
-    return paths, np.where(at < 0, first[field], begin[at]), np.where(at < 0, count[field], size[at])
+    "The choices of each field, `(n, m)` pieces, and whether the grammar admits its value, `(n, m)` bool."
+    choices, admitted = grammar.choices
+    number = grammar.codec.piece(rows.codes, order)
+    for j, texts in rows.texts.items():
+        at = {t: len(admitted) + k for k, t in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+        new, fits = grammar.number_choices(j, at)
+        choices, admitted = choices.append(new), np.concatenate([admitted, fits])
+        spelled = np.array([at.get(t, -1) for t in texts], dtype="int64")[:, None]
+        number = np.where((order == j) & (spelled >= 0), spelled, number)
+    return choices.take(number), admitted[number]
 
-# %% ../nbs/10_sampling.ipynb #f87fcb33
-def _value_places(codec, order, length):
-    "Place of the first token of each field's value in its row, `(n, m)`, from the lengths of the fields."
+# %% ../nbs/10_sampling.ipynb #0fd9c4a6
+def _value_places(codec, order, fields):
+    "Place of the first token of each field's value in its row, `(n, m)`."
     prefix = np.array([len(p) for p in codec.prefix])[np.maximum(order, 0)]
     prefix[:, 0] -= len(codec.sep) # the first field has none
-    return np.cumsum(length, axis=1) - length + prefix
+    return fields.offset() + prefix
 
-def _stops(grammar, order):
-    "What ends the value of each field, `(n, m)`: the separator, or for the last column of a whole row the end of the row."
+def _value_ends(grammar, order):
+    "Token behind the value of each field, `(n, m)`: the separator, or for the last column of a whole row the end of the row."
     stop = np.full(order.shape, grammar.separator)
     stop[(order >= 0).all(1), -1] = grammar.codec.end
     return stop
 
-# %% ../nbs/10_sampling.ipynb #119ecdcb
-def _choice_log_probs(model, grammar, where, state, branch, stop, temperature, inputs):
-    "Log-probability of the chosen branches at the places `where`, `(k,)`."
-    logits = logits_at(model, where, **inputs).float()
-    score = torch.log_softmax(_branch_scores(grammar, logits, state, stop, temperature), 1)
-    return score.gather(1, (branch - grammar.first[state])[:, None])[:, 0]
+# %% ../nbs/10_sampling.ipynb #81c4d0e7
+_Choices = namedtuple("_Choices", "row place state branch stop") # `(k,)` each: where a choice is made, and which
 
-def _choice_log_probs_by_state(model, grammar, where, state, branch, temperature, inputs):
+def _log_probs(model, grammar, where, made, temperature, inputs):
+    "Log-probability of the choices `made`, `(k,)`, at the places `where`."
+    logits = logits_at(model, where, **inputs).float()
+    score = torch.log_softmax(_branch_scores(grammar, logits, made.state, made.stop, temperature), 1)
+    return score.gather(1, (made.branch - grammar.first[made.state])[:, None])[:, 0]
+
+def _log_probs_by_state(model, grammar, where, made, temperature, inputs):
     "The same from the logits of each state's own tokens."
-    order = state.argsort(stable=True)
-    states, sizes = state[order].unique_consecutive(return_counts=True)
+    order = made.state.argsort(stable=True)
+    states, sizes = made.state[order].unique_consecutive(return_counts=True)
     places = order.split(sizes.tolist())
-    options = zip(grammar.first[states].tolist(), grammar.count[states].tolist())
-    tokens = [grammar.token[first:first + count] for first, count in options]
-    out = torch.empty(len(state), device=state.device)
-    for s, at, logits in zip(states.tolist(), places, logits_among(model, where, list(places), tokens, **inputs)):
+    first, count = grammar.first[states].tolist(), grammar.count[states].tolist()
+    tokens = [grammar.token[f:f + k] for f, k in zip(first, count)]
+    out = torch.empty(len(order), device=order.device)
+    for f, at, logits in zip(first, places, logits_among(model, where, list(places), tokens, **inputs)):
         score = torch.log_softmax(logits.float() / temperature, 1)
-        out[at] = score.gather(1, (branch[at] - grammar.first[s])[:, None])[:, 0]
+        out[at] = score.gather(1, (made.branch[at] - f)[:, None])[:, 0]
     return out
 
-# %% ../nbs/10_sampling.ipynb #26e39b7a
+def _score(model, grammar, fields, made, temperature):
+    "Log-probability of the choices `made` in rows of such `fields`, `(k,)`."
+    device = next(model.parameters()).device
+    ids, total = fields.padded(grammar.codec.end)
+    where = np.zeros(ids.shape, dtype=bool)
+    where[made.row, made.place - 1] = True
+    real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device)
+    ids, where, *made = (torch.as_tensor(v, device=device) for v in (ids, where, *made))
+    inputs = dict(input_ids=ids, attention_mask=padding_mask(real), use_cache=False)
+    large = len(getattr(grammar.codec.tokenizer, "tokens", ())) > MANY_TOKENS
+    log_probs = _log_probs_by_state if large else _log_probs
+    return log_probs(model, grammar, where, _Choices(*made), temperature, inputs).double().cpu().numpy()
+
+# %% ../nbs/10_sampling.ipynb #c3e60b9d
+def _choices_made(choices, first_place, stop):
+    "The choices of a batch of rows, one after the other, and the position of each one's field, `(k,)`."
+    n, m = choices.length.shape
+    number, _ = spread(choices.length.ravel())
+    row, field = np.divmod(number, m)
+    place, state, branch = choices.joined().T
+    return _Choices(row, first_place[row, field] + place, state, branch, stop[row, field]), field
+
 @torch.no_grad()
 def field_log_probs(
     model, # A causal language model in evaluation mode
@@ -203,33 +219,21 @@ def field_log_probs(
     temperature:float=1., # Divides the logits
     batch_size:int=128, # Rows per forward pass
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
-    """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which `decode_rows` would write it.
+    """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
+    `decode_rows` would write it.
 
     It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
     not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
-    codec, device, m = grammar.codec, next(model.parameters()).device, order.shape[1]
-    flat, start, length = codec.pieces(rows.codes, order, rows.texts)
-    paths, first, count = _field_choices(grammar, rows, order)
-    value_at, stop = _value_places(codec, order, length), _stops(grammar, order)
-    wanted = (order >= 0) & (np.arange(m) >= given)
-    out = np.where(wanted & (count < 0), -np.inf, 0.)
-    count = np.where(wanted, np.maximum(count, 0), 0)
-    by_state = len(getattr(codec.tokenizer, "tokens", ())) > MANY_TOKENS
+    fields = grammar.codec.pieces(rows.codes, order, rows.texts)
+    first_place, stop = _value_places(grammar.codec, order, fields), _value_ends(grammar, order)
+    choices, admitted = _field_choices(grammar, rows, order)
+    wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
+    choices = choices._replace(length=np.where(wanted, choices.length, 0))
+    out = np.where(wanted & ~admitted, -np.inf, 0.)
     for who in np.array_split(np.arange(len(rows)), max(1, math.ceil(len(rows) / batch_size))):
-        k = count[who].ravel()
-        if not k.any(): continue
-        ids, total = ragged_rows(flat, start[who], length[who], codec.end)
-        field = np.repeat(np.arange(len(k)), k)
-        place, state, branch = paths[_runs(first[who].ravel(), k)].T
-        where = np.zeros(ids.shape, dtype=bool)
-        where[field // m, value_at[who].ravel()[field] + place - 1] = True
-        real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device)
-        inputs = dict(input_ids=torch.as_tensor(ids, device=device), attention_mask=padding_mask(real), use_cache=False)
-        where, state, branch, ends = (torch.as_tensor(v, device=device) for v in (where, state, branch, stop[who].ravel()[field]))
-        if by_state: score = _choice_log_probs_by_state(model, grammar, where, state, branch, temperature, inputs)
-        else: score = _choice_log_probs(model, grammar, where, state, branch, ends, temperature, inputs)
-        np.add.at(out, (who[field // m], field % m), score.double().cpu().numpy())
+        made, field = _choices_made(choices.take(who), first_place[who], stop[who])
+        if len(field): np.add.at(out, (who[made.row], field), _score(model, grammar, fields.take(who), made, temperature))
     return out
 
 # %% ../nbs/10_sampling.ipynb #235bf5fa
