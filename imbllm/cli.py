@@ -532,8 +532,8 @@ def write_report(
     """
     import matplotlib.pyplot as plt
     import pandas as pd
-    from imbllm.benchmark import compare, friedman, summary
     from imbllm.finetuning import write_atomically
+    from imbllm.results import compare, friedman, summary
     from imbllm.plots import critical_difference, score_bars, score_dots
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -576,8 +576,9 @@ def bench(
     Raises `CommandError` for unknown names before any work. Cells that fail are recorded and told, and do not stop the others; returns 1 if all cells failed.
     """
     from imbllm.baselines import METHODS
-    from imbllm.benchmark import grid, read_cell, results_frame, run
+    from imbllm.benchmark import grid, read_cell, run
     from imbllm.datasets import dataset_names
+    from imbllm.results import results_frame
     if args.report:
         results = results_frame(args.report)
         for name, overview in write_report(results, Path(args.report)/"report"):
