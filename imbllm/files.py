@@ -175,9 +175,9 @@ def _missing_words():
 
 def _first(test, words): return next(filter(test, words), None)
 
-# %% ../nbs/26_files.ipynb #c1c1c378
+# %% ../nbs/26_files.ipynb #f81bebdc
 def _same(words, values):
-    "Which of `words` cannot be warned apart as `values`; empty if all can."
+    "Which of `words` cannot be told apart as `values`; empty if all can."
     from decimal import Decimal
     seen = {}
     for word, value in zip(words, values):
