@@ -6,7 +6,8 @@ with warnings.catch_warnings(): # its first import warns in red in a notebook wi
     warnings.filterwarnings("ignore", message="IProgress not found")
     import tqdm.auto # noqa: F401
 
-if TYPE_CHECKING: from .oversampler import LITO, GReaT, ImbLLM, ImbLLMClassifier, PredLLM, TapTap # for type checkers, which do not see through `__getattr__`
+if TYPE_CHECKING: # type checkers do not see through `__getattr__`
+    from .oversampler import LITO, GReaT, ImbLLM, ImbLLMClassifier, PredLLM, TapTap
 
 __all__ = ["ImbLLM", "ImbLLMClassifier", "GReaT", "PredLLM", "TapTap", "LITO"]
 
