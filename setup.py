@@ -10,7 +10,8 @@ parser.read(root/"settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 name, lib, extra = cfg["lib_name"], cfg["lib_path"], "_requirements"
 
-statuses = ["1 - Planning", "2 - Pre-Alpha", "3 - Alpha", "4 - Beta", "5 - Production/Stable", "6 - Mature", "7 - Inactive"]
+statuses = [
+    "1 - Planning", "2 - Pre-Alpha", "3 - Alpha", "4 - Beta", "5 - Production/Stable", "6 - Mature", "7 - Inactive"]
 minors = range(int(cfg["min_python"].split(".")[1]), 14)  # 3.13 is the newest Python tested
 
 setup(
@@ -33,7 +34,8 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=f">={cfg['min_python']}",
-    packages=find_namespace_packages(include=[lib, f"{lib}.*"], exclude=["*.__pycache__"]),  # folders of data are packages too
+    # folders of data are packages too
+    packages=find_namespace_packages(include=[lib, f"{lib}.*"], exclude=["*.__pycache__"]),
     include_package_data=True,  # every file that MANIFEST.in takes from the package
     zip_safe=False,
     install_requires=cfg["requirements"].split(),

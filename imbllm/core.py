@@ -9,6 +9,7 @@ __all__ = ['documented', 'LazyModule', 'unfinished', 'write_atomically', 'thread
 import dataclasses, glob, importlib, inspect, itertools, linecache, os, re, shutil, sys, time, tokenize, warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -81,9 +82,11 @@ def _sections(obj):
     if result: yield _section("Returns", [_entry(kind, result) if kind else result])
 
 # %% ../nbs/00_core.ipynb #ae8be185
+_T = TypeVar("_T") # so that type checkers see what is documented
+
 def documented(
-    obj, # A function, or a class with its public methods
-): # -> The same object
+    obj:_T, # A function, or a class with its public methods
+) -> _T: # The same object
     "Add what the comments behind parameters and results say to docstrings; a decorator."
     if isinstance(obj, type):
         methods = {name: getattr(f, "__func__", f) for name, f in vars(obj).items() if name[0] != "_"}

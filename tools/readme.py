@@ -4,8 +4,8 @@
     python tools/readme.py --check    exit 1, with a diff, if README.md is not what the notebook gives
 
 Cells flagged `#| hide`, `#| include: false` or `#| default_exp` are left out, `#| echo: false` hides a cell's code and
-`#| output: false` its output; progress bars and warnings (stderr) never appear. Links are turned from relative to nbs/ into
-relative to the project, and must lead to a file that exists.
+`#| output: false` its output; progress bars and warnings (stderr) never appear. Links are turned from relative to nbs/
+into relative to the project, and must lead to a file that exists.
 """
 import difflib
 import posixpath

@@ -1,4 +1,7 @@
-"""What a user's program with type hints looks like to mypy: `mypy tools/typed.py` must find nothing. It is checked, never run."""
+"""What a user's program with type hints looks like to mypy: `mypy tools/typed.py` must find nothing.
+
+It is checked, never run.
+"""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from imbllm.schema import Schema, infer_schema
 
 
 def rebalanced(X: pd.DataFrame, y: pd.Series, seed: int | None = None) -> tuple[pd.DataFrame, pd.Series]:
-    X_res, y_res = ImbLLM(preset="paper", temperature=.7, candidates=2, checkpoint_dir=Path("runs"), random_state=seed, verbose=0).fit_resample(X, y)
+    sampler = ImbLLM(
+        preset="paper", temperature=.7, candidates=2, checkpoint_dir=Path("runs"), random_state=seed, verbose=0)
+    X_res, y_res = sampler.fit_resample(X, y)
     return X_res, y_res
 
 
@@ -44,5 +49,6 @@ def judged(new: pd.DataFrame, seen: pd.DataFrame, holdout: pd.DataFrame) -> dict
     assert_type(dcr(new, seen, schema), np.ndarray)
     scores = {"close": close_probability(holdout, new), "coverage": coverage(holdout, new, k=2)}
     target = -dcr(seen, new, schema)
-    attack = membership_attack(lira(target, target[None], np.zeros((1, len(target)), dtype=bool)), -dcr(holdout, new, schema))
+    scores_in = lira(target, target[None], np.zeros((1, len(target)), dtype=bool))
+    attack = membership_attack(scores_in, -dcr(holdout, new, schema))
     return scores | attack | privacy_scores(new, seen, holdout, schema, random_state=0)
