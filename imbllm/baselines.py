@@ -43,6 +43,7 @@ from xgboost import XGBClassifier
 # %% ../nbs/20_baselines.ipynb #6191f6ca
 from .interpolation import Interpolation
 from .oversampler import GReaT, ImbLLM, LITO, PredLLM, TapTap
+from .settings import qualified
 from .sampling import LEAF, rows_to_frame
 from .schema import as_frame, encode_column, infer_column, infer_schema, number_text
 
@@ -475,13 +476,15 @@ def _smote_nc(random_state, categorical, llm, **settings):
 
 def _rounded(make): return lambda **settings: RoundToTable(make(**settings))
 
+_FIXED = {'keep_original', 'preset', 'sampling_strategy'} # a cell adds rows of the rarest class to the given ones
+
 def _language_model(kind, **more):
     "Makes a sampler of this package."
     def make(random_state, categorical, llm, **settings):
-        fixed = {'keep_original', 'preset'} & set(settings) # a cell adds new rows of the rarest class to the given ones
+        fixed = _FIXED & set(settings)
         if fixed: raise TypeError(f"{fixed.pop()} cannot be set here")
         given = dict(llm=None if llm == 'embedded' else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
-        return kind(sampling_strategy='minority', random_state=random_state, **given)
+        return kind(sampling_strategy='minority', random_state=random_state).set_params(**qualified(given))
     return make
 
 # %% ../nbs/20_baselines.ipynb #60dc5ae7

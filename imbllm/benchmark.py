@@ -24,7 +24,9 @@ from tqdm import tqdm
 from .baselines import CLASSIFIERS, RoundToTable, fits, get_method, round_to_table
 from .datasets import dataset_names, load_dataset, make_income, train_test_cut
 from .finetuning import write_atomically
-from .oversampler import ImbLLM, in_parallel, opinion_pool
+from .classifier import opinion_pool
+from .core import in_parallel
+from .oversampler import ImbLLM
 from .metrics import DIRECTIONS, Space, classification_scores, dcr, diversity_scores
 from .schema import decode_column, frame_of, infer_schema, nearest_codes
 
@@ -142,7 +144,7 @@ def _new_rows(sampler, X, y, X_test=None):
 
 def _has_opinion(sampler, method):
     "Can the sampler say how probable each class is? Only asked where that is needed, or costs no fit of its own."
-    return (method.opinion or type(sampler) is ImbLLM) and sampler._knows_all()
+    return (method.opinion or type(sampler) is ImbLLM) and sampler.settings.compares_classes
 
 def _resampled(sampler, method, problem, memory):
     "New rows of a sampler, cached if there is a `memory`, their seconds and the sampler's opinion."

@@ -209,7 +209,7 @@ _METHODS = "ImbLLM", "GReaT", "PredLLM", "TapTap", "LITO"
 
 def _check_given(sampler, X, given):
     "Refuse cells that no row can have."
-    from imbllm.sampling import given_cell
+    from imbllm.candidates import given_cell
     from imbllm.schema import infer_schema
     schema = infer_schema(X[[*given]], [n for n in sampler.categorical_features or () if n in given])
     for column in schema: given_cell(column, given[column.name])

@@ -223,7 +223,7 @@ def prompted(
 # %% ../nbs/18_entropy.ipynb #23413daf
 def _temperature(sampler, temperature):
     "A temperature, by default the sampler's, if it is one."
-    if temperature is None: temperature = sampler._setting("temperature")
+    if temperature is None: temperature = sampler.settings.temperature
     _check_temperature(temperature)
     return temperature
 

@@ -75,6 +75,15 @@ class Sampling(BaseEstimator):
         store_attr(store_args=False)
 
 # %% ../nbs/12_settings.ipynb #77a5f400
+def qualified(
+    params:dict, # Settings by name, those of `Training` and `Sampling` among them
+) -> dict: # The same under the names that `set_params` takes
+    "`{'lora': 4}` becomes `{'training__lora': 4}`; an argument of `ImbLLM` itself keeps its name."
+    groups = dict(training=Training, sampling=Sampling)
+    homes = {name: f"{group}__{name}" for group, kind in groups.items() for name in kind().get_params()}
+    return {homes.get(name, name): value for name, value in params.items()}
+
+# %% ../nbs/12_settings.ipynb #f3a8573e
 DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
     verify="none", candidates=4, critic_strength=.5, keep_original=True, interpolation="neighbors",
@@ -97,12 +106,12 @@ PRESETS = {
         candidates=1, verify="label"),
 }
 
-# %% ../nbs/12_settings.ipynb #f3a8573e
+# %% ../nbs/12_settings.ipynb #c3b1a77d
 PRETRAINED = dict(batch_size=32, learning_rate=5e-5, epochs=50)
 EMBEDDED = dict(batch_size=16, learning_rate=4e-3, updates=600)
 BALANCED = dict(batch_size=64, learning_rate=4e-3, updates=150) # classes in equal parts: as many rows, in fewer updates
 
-# %% ../nbs/12_settings.ipynb #4c575376
+# %% ../nbs/12_settings.ipynb #74db511c
 CONDITIONS = "yx", "y", "x", "borderline"
 FINETUNE_ON = "major+minor+interpolate", "minor+interpolate", "minor", "major+minor"
 VERIFY = "none", "label", "bayes", "classifier"
@@ -110,7 +119,7 @@ ALL_ROWS = "major+minor+interpolate", "major+minor" # a model that learns these 
 LABEL_FIRST = "fix_y", "permute_xy", "identity", "fix_y+label_last" # these can be prompted with the label
 LABEL_BEHIND = "permute_xy", "label_last", "label_last+original", "fix_y+label_last" # these can be asked for it
 
-# %% ../nbs/12_settings.ipynb #215a452a
+# %% ../nbs/12_settings.ipynb #648cc191
 @dataclass(frozen=True)
 class Settings:
     "Every setting of a sampler, resolved. Names and meanings are those of `ImbLLM`, `Training` and `Sampling`."
@@ -188,7 +197,7 @@ def _schedule(values):
     if values["llm"] != "embedded": return PRETRAINED
     return BALANCED if values["finetune_on"] == "major+minor+interpolate" else EMBEDDED
 
-# %% ../nbs/12_settings.ipynb #648cc191
+# %% ../nbs/12_settings.ipynb #783e2a0f
 def check_settings(
     s:Settings, # Resolved settings
     random_state, # Seed, as the user gave it

@@ -9,23 +9,25 @@ import numpy as np
 import pandas as pd
 from typing_extensions import assert_type
 
-from imbllm import ImbLLM
+from imbllm import ImbLLM, Sampling, Training
 from imbllm.metrics import close_probability, coverage, dcr
-from imbllm.oversampler import ImbLLMClassifier, PredLLM
+from imbllm.classifier import ImbLLMClassifier
+from imbllm.oversampler import PredLLM
 from imbllm.privacy import lira, membership_attack, privacy_scores
 from imbllm.schema import Schema, infer_schema
 
 
 def rebalanced(X: pd.DataFrame, y: pd.Series, seed: int | None = None) -> tuple[pd.DataFrame, pd.Series]:
     sampler = ImbLLM(
-        preset="paper", temperature=.7, candidates=2, checkpoint_dir=Path("runs"), random_state=seed, verbose=0)
+        preset="paper", temperature=.7, candidates=2, training=Training(checkpoint_dir=Path("runs")),
+        random_state=seed, verbose=0)
     X_res, y_res = sampler.fit_resample(X, y)
     return X_res, y_res
 
 
 def kept(X: pd.DataFrame, y: pd.Series, folder: Path) -> pd.DataFrame:
     assert_type(ImbLLM().fit(X, y), ImbLLM)
-    PredLLM(budget=50).fit(X, y).save(folder, overwrite=True)
+    PredLLM(sampling=Sampling(budget=50)).fit(X, y).save(folder, overwrite=True)
     sampler = ImbLLM.load(folder, device="cpu")
     assert_type(sampler, ImbLLM)
     assert_type(sampler.sample_stream(10**6, n_jobs=None), Iterator[pd.DataFrame])
