@@ -6,7 +6,7 @@
 __all__ = ['CommandError', 'open_table', 'read_table', 'write_table', 'Addition', 'save']
 
 # %% ../nbs/26_files.ipynb #6e1753a4
-import codecs, csv, gzip, io, math, re, sys, warnings, zlib
+import codecs, csv, gzip, io, math, os, re, sys, warnings, zlib
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +46,13 @@ def _read_bytes(path):
     try: return gzip.decompress(data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as e:
         raise ValueError(f"{path} is not a complete gzip file ({e}).") from e
+
+# %% ../nbs/26_files.ipynb #e9a8c98f
+def check_parent(path):
+    "May something be made at `path`?"
+    if not path.parent.is_dir(): raise CommandError(f"{path}: there is no folder {path.parent}; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"{path}: the folder {path.parent} may not be written to.")
 
 # %% ../nbs/26_files.ipynb #0f42271a
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
@@ -440,7 +447,7 @@ def _remarks(meanings, counts):
         if gaps:
             yield f"{name!r}: " + ", ".join(f"{t!r} is a missing value ({_count(k, 'cell')})" for t, k in gaps.items())
 
-# %% ../nbs/26_files.ipynb #41016f58
+# %% ../nbs/26_files.ipynb #2c65b567
 class TextTable:
     """A table in CSV, with all that is needed to write more of it.
 
@@ -460,7 +467,7 @@ class TextTable:
 
     @cached_property
     def cells(self):
-        if not len(self): raise _no_rows(self.path)
+        if not len(self): raise no_rows(self.path)
         rows = [line for start, end in zip(self.starts, self.ends) for line in self.lines[start - 1:end]]
         return _cells("".join(rows), self.sep, self.names)
 
@@ -524,7 +531,7 @@ def _by_column(fields, sep, n):
         elif j + 1 == n: j, first = 0, False
     return columns
 
-def _no_rows(path): return ValueError(f"{path} has column names, but no rows.")
+def no_rows(path): return ValueError(f"{path} has column names, but no rows.")
 
 # %% ../nbs/26_files.ipynb #f3995d23
 def open_parquet(
@@ -561,7 +568,7 @@ def parquet_frame(
             frame[name] = table[name].to_pandas(types_mapper=whole.get)
     return frame
 
-# %% ../nbs/26_files.ipynb #6bbdd21f
+# %% ../nbs/26_files.ipynb #2ea2a656
 class ArrowTable:
     "A table in Parquet: `names`, `table` as Arrow has it, and `frame` as pandas has it."
     def __init__(self, path, source):
@@ -576,12 +583,12 @@ class ArrowTable:
 
     @cached_property
     def frame(self):
-        if not len(self): raise _no_rows(self.path)
+        if not len(self): raise no_rows(self.path)
         return parquet_frame(self.whole)
 
     def value(self, name, word): return cast(word, self.frame[name])
 
-# %% ../nbs/26_files.ipynb #8a4b275e
+# %% ../nbs/26_files.ipynb #f5807710
 def _expected_separator(path):
     "The separator that the suffix promises; None for `.txt`, which promises nothing."
     if str(path) == STREAM: return ","
@@ -617,7 +624,7 @@ def read_table(
     another suffix, or for Parquet without pyarrow.
     """
     table = open_table(path, **settings)
-    if not len(table): raise _no_rows(table.path)
+    if not len(table): raise no_rows(table.path)
     return table.frame if like is None or isinstance(table, ArrowTable) else _frame_like(table, like)
 
 # %% ../nbs/26_files.ipynb #2f917ffe
