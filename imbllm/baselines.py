@@ -44,7 +44,8 @@ from xgboost import XGBClassifier
 from .interpolation import Interpolation
 from .oversampler import GReaT, ImbLLM, LITO, PredLLM, TapTap
 from .settings import qualified
-from .sampling import LEAF, rows_to_frame
+from .grammar import SPELLED
+from .sampling import rows_to_frame
 from .schema import as_frame, encode_column, infer_column, infer_schema, number_text
 
 # %% ../nbs/20_baselines.ipynb #412f35e2
@@ -118,10 +119,10 @@ def _interpolated(rows, n, rng):
     columns = [label, *(infer_column(rows.iloc[:, j], False) for j in range(rows.shape[1]))]
     cells = [encode_column(c, rows.iloc[:, j]) for j, c in enumerate(columns[1:])]
     codes = np.column_stack([np.zeros(len(rows), dtype=int), *cells])
-    source = Interpolation(columns, codes, spelled=[j for j, c in enumerate(columns) if c.plain])
-    codes, texts = source.draw(n, rng)
-    for j, column in texts.items(): codes[[text is not None for text in column], j] = LEAF
-    return rows_to_frame(columns, codes, [{j: column[i] for j, column in texts.items()} for i in range(n)]).iloc[:, 1:]
+    source = Interpolation(columns, codes, as_texts=[j for j, c in enumerate(columns) if c.plain])
+    drawn = source.draw(n, rng)
+    for j, texts in drawn.texts.items(): drawn.codes[[text is not None for text in texts], j] = SPELLED
+    return rows_to_frame(columns, drawn).iloc[:, 1:]
 
 # %% ../nbs/20_baselines.ipynb #8a542a21
 def _fit_and_draw(model, X, discrete, n, seed, epochs, threads):
