@@ -54,7 +54,7 @@ def _narwhals(X):
     "A table or column of another library as one of narwhals."
     try:
         import narwhals as nw
-        import pyarrow # noqa: F401 (the columns pass through it)
+        import pyarrow # the columns pass through it
     except ImportError as e:
         library = type(X).__module__.partition(".")[0]
         raise ImportError(f"A {type(X).__name__} of {library} is read by narwhals and pyarrow: "
