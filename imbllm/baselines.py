@@ -46,7 +46,8 @@ from .oversampler import GReaT, ImbLLM, LITO, PredLLM, TapTap
 from .settings import qualified
 from .grammar import SPELLED
 from .sampling import rows_to_frame
-from .schema import as_frame, encode_column, infer_column, infer_schema, number_text
+from .frames import as_frame
+from .schema import encode_column, infer_column, infer_schema, number_text
 
 # %% ../nbs/20_baselines.ipynb #412f35e2
 class _ClassSampler(BaseOverSampler):
