@@ -51,7 +51,7 @@ def effects(models, n, seed):
 def critic(model, n, seed):
     "What choosing one in four by the critic does: nats lost, separation gained, and the divergence from the candidates."
     rows = draw_rows(model, n, "yx", 1., random_state=seed)
-    score = model._critic(Rows(rows.codes, rows.texts), rows.label, np.random.default_rng(seed))
+    score = model.row_model_.log_odds(rows.rows, rows.label, np.random.default_rng(seed))
     for m, strength in ((4, .5), (4, 1.)):
         change = chosen_change(rows.log_prob.sum(1), score, strength, m)
         low, high = change["change"][1:]

@@ -21,7 +21,7 @@ from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
 from .permutation import permute
 from .candidates import prompt_rows
-from .serialization import Rows, ragged_rows
+from .serialization import Rows
 
 # %% ../nbs/18_entropy.ipynb #f89be737
 def _distribution(name, p, axis=None):
@@ -352,7 +352,7 @@ def interval(
                       vectorized=True, batch=100, rng=random_state).confidence_interval
     return float(mean(*samples)), float(found.low), float(found.high)
 
-# %% ../nbs/18_entropy.ipynb #edb2fd37
+# %% ../nbs/18_entropy.ipynb #37469b67
 def chosen_change(
     log_prob, # Log-probability of candidates, `(n,)`, in nats
     score, # Their log-odds of the label, `(n,)`
@@ -593,14 +593,14 @@ def grid_entropy(
     x = x.reshape(len(x), -1) + jitter
     return kozachenko_leonenko(x / x.std(0), k) + float(np.log(x.std(0)).sum())
 
-# %% ../nbs/18_entropy.ipynb #4ba695d4
+# %% ../nbs/18_entropy.ipynb #0f6a16be
 def label_seen(
     codec, # The map from fields to ids
     rows:Rows, # `n` rows of `1 + d` fields
     order:np.ndarray, # Order of the columns in each row, `(n, 1 + d)`
 ) -> float: # Share of the features' tokens
     "Share of the tokens of features that stand behind the label, and so can see it."
-    length = np.where(order == 0, 0, codec.pieces(rows.codes, order, rows.texts)[2])
+    length = np.where(order == 0, 0, codec.pieces(rows.codes, order, rows.texts).length)
     return float((length * (np.cumsum(order == 0, axis=1) > 0)).sum() / length.sum())
 
 # %% ../nbs/18_entropy.ipynb #457f5384
@@ -612,11 +612,11 @@ def _attention(model, ids, real):
 
 def _between_columns(model, codec, rows, order):
     "Sum over rows of the attention from column to column, `(1 + d, 1 + d)`."
-    flat, start, length = codec.pieces(rows.codes, order, rows.texts)
-    ids, size = ragged_rows(flat, start, length, codec.end)
+    fields = codec.pieces(rows.codes, order, rows.texts)
+    ids, size = fields.padded(codec.end)
     real = np.arange(ids.shape[1]) < size[:, None]
     member = np.zeros((*ids.shape, order.shape[1])) # (b, t, 1 + d): is the token of the column?
-    member[(*np.nonzero(real), np.repeat(order.ravel(), length.ravel()))] = 1
+    member[(*np.nonzero(real), np.repeat(order.ravel(), fields.length.ravel()))] = 1
     looks = member / member.sum(1, keepdims=True) # every token of a column counts alike
     return np.einsum("btj,bts,bsk->jk", looks, _attention(model, ids, real), member, optimize=True)
 
