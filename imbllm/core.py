@@ -92,8 +92,9 @@ def documented(
         methods = {name: getattr(f, "__func__", f) for name, f in vars(obj).items() if name[0] != "_"}
         for f in filter(inspect.isfunction, methods.values()): documented(f)
     doc = inspect.cleandoc(obj.__doc__ or "")
-    if "Parameters\n---" not in doc and "Returns\n---" not in doc:
-        obj.__doc__ = "\n\n".join(filter(None, [doc, *_sections(obj)]))
+    has_sections = "Parameters\n---" in doc or "Returns\n---" in doc
+    sections = [] if has_sections else list(_sections(obj))
+    if sections: obj.__doc__ = "\n\n".join(filter(None, [doc, *sections]))
     return obj
 
 # %% ../nbs/00_core.ipynb #94c11f2d
