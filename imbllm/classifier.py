@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from . import tables
-from .core import LazyModule
+from .core import LazyModule, documented
 from .frames import as_array, as_frame, is_foreign
 from .oversampler import ImbLLM
 from .schema import EmptyTableError, as_python, check_columns, column_names
@@ -29,6 +29,7 @@ from .settings import ALL_ROWS, LABEL_FIRST
 xgboost = LazyModule("xgboost")
 
 # %% ../nbs/15_classifier.ipynb #f82dc259
+@documented
 def opinion_pool(
     p:np.ndarray, # Probabilities `(n, n_classes)`
     q:np.ndarray, # Others, of the same shape
@@ -55,6 +56,7 @@ def check_rows(
     return X
 
 # %% ../nbs/15_classifier.ipynb #7527f2da
+@documented
 class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     """A classifier trained on the table that `ImbLLM` rebalances, averaged with the language model's own opinion.
 

@@ -33,7 +33,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from tqdm import tqdm
 from . import saving, tables
-from .core import LazyModule
+from .core import LazyModule, documented, threads
 from .frames import as_array, as_frame
 from .permutation import PERMUTATIONS, leave_out
 from .schema import (
@@ -140,6 +140,7 @@ def verify_rows(classifier, row_model, as_arrays, rows, label):
     return candidates_.verify_by_classifier(classifier, X.to_numpy() if as_arrays else X, label)
 
 # %% ../nbs/14_oversampler.ipynb #a0000012
+@documented
 class RowQueries:
     "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`; `impute` completes them."
     def encode(self,
@@ -179,7 +180,7 @@ class RowQueries:
                                     "such cells out.")
         drawn = self._orders(len(rows), orders, random_state)
         if unknown.any(): drawn = np.stack([leave_out(o, unknown) for o in drawn])
-        with rowmodel.threads(self.n_jobs or (1 if self.settings.embedded else rowmodel.torch.get_num_threads())):
+        with threads(rowmodel.n_threads(self.settings)):
             out = np.stack([model.log_prob(rows, t, drawn) for t in targets], axis=1)
         return out if label is None else out[:, 0]
 
@@ -257,6 +258,7 @@ class RowQueries:
         return [code_of[c] for c in labels]
 
 # %% ../nbs/14_oversampler.ipynb #a0000014
+@documented
 class Savable:
     "How an `ImbLLM` is kept: `save`, `load`, `push_to_hub`."
     def save(self,
@@ -343,6 +345,7 @@ def _plain_params(sampler):
     return own | dict(preset=sampler.preset or sampler._preset)
 
 # %% ../nbs/14_oversampler.ipynb #7a5f53f3
+@documented
 class ImbLLM(RowQueries, Savable, BaseOverSampler):
     """Oversample rare classes with a language model of rows.
 
@@ -652,6 +655,7 @@ def _joined(X, kept, frame):
     return np.concatenate([X[kept], new])
 
 # %% ../nbs/14_oversampler.ipynb #c4c27db0
+@documented
 class GReaT(ImbLLM):
     """GReaT (Borisov et al., 2023) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
@@ -659,6 +663,7 @@ class GReaT(ImbLLM):
     """
     _preset = "great"
 
+@documented
 class PredLLM(ImbLLM):
     """Pred-LLM (Nguyen et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
@@ -667,6 +672,7 @@ class PredLLM(ImbLLM):
     """
     _preset = "predllm"
 
+@documented
 class TapTap(ImbLLM):
     """TapTap (Zhang et al., 2023) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
@@ -675,6 +681,7 @@ class TapTap(ImbLLM):
     """
     _preset = "taptap"
 
+@documented
 class LITO(ImbLLM):
     """LITO (Yang et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 

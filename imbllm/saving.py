@@ -12,8 +12,7 @@ import os
 import shutil
 from pathlib import Path
 from . import __version__
-from .core import LazyModule
-from .core import unfinished
+from .core import LazyModule, unfinished
 
 # %% ../nbs/13_saving.ipynb #b8d35a01
 hub = LazyModule("huggingface_hub")

@@ -7,18 +7,16 @@ __all__ = ['DEFAULTS', 'PRESETS', 'CONDITIONS', 'FINETUNE_ON', 'VERIFY', 'ALL_RO
            'Sampling']
 
 # %% ../nbs/12_settings.ipynb #31633c63
-from dataclasses import dataclass
-from dataclasses import fields
-from numbers import Integral
-from numbers import Real
 import os
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from fastcore.basics import store_attr
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from .core import documented
 
 # %% ../nbs/12_settings.ipynb #3b1e58f6
+@documented
 class Training(BaseEstimator):
     """How a model is made and fine-tuned. Arguments left at `None` take the value of the preset."""
     _parameter_constraints = {
@@ -57,6 +55,7 @@ class Training(BaseEstimator):
         store_attr(store_args=False)
 
 # %% ../nbs/12_settings.ipynb #8bc0eabb
+@documented
 class Sampling(BaseEstimator):
     """How candidate rows are written, rejected and chosen. Arguments left at `None` take the value of the preset."""
     _parameter_constraints = {
