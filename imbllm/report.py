@@ -189,8 +189,8 @@ def detection_auc(
     synthetic:pd.DataFrame, # Synthetic rows, `(m, d)`, with the same columns
     random_state:int=0, # Seed of the cut, the folds and the classifier
 ) -> float: # ROC-AUC, in [0, 1]; NaN for fewer than 10 rows in a set
-    """ROC-AUC of XGBoost that tells real from synthetic rows, cross-validated, on equally many of both: ½ if it cannot.
-    NaN if one of the sets has fewer than 10 rows. Source: Lopez-Paz and Oquab, 2017."""
+    """ROC-AUC of XGBoost that tells real from synthetic rows, cross-validated, on equally many of both: ½ if it
+    cannot. NaN if one of the sets has fewer than 10 rows. Source: Lopez-Paz and Oquab, 2017."""
     n, rng = min(len(real), len(synthetic)), np.random.default_rng(random_state)
     if n < 10: return float("nan")
     both = pd.concat([_cut(real, n, rng), _cut(synthetic, n, rng)], ignore_index=True)
