@@ -633,3 +633,19 @@ def resolve_device(
         torch.empty(0, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as e: raise ValueError(f"device={device!r} is not available here: {e}") from e
+
+# %% ../nbs/07_models.ipynb #736ec2d0
+@torch.no_grad()
+def attention_weights(
+    model, # A causal language model in evaluation mode
+    ids, # Token ids, `(n, t)`
+    real=None, # Which of them are no padding, `(n, t)` bool; default: all
+) -> np.ndarray: # Mean weights of the heads, `(layers, n, t, t)`
+    "How much each token (third axis) attends to each other (fourth axis) in every layer, averaged over the heads."
+    device, before = next(model.parameters()).device, model.config._attn_implementation
+    mask = None if real is None else torch.as_tensor(real, device=device).long()
+    model.set_attn_implementation("eager")
+    try:
+        out = model(torch.as_tensor(ids, device=device), attention_mask=mask, output_attentions=True, use_cache=False)
+    finally: model.set_attn_implementation(before)
+    return torch.stack([layer.float().mean(1) for layer in out.attentions]).cpu().numpy()

@@ -1,0 +1,43 @@
+const list = document.querySelector('[role=tablist]'), panels = [...document.querySelectorAll('main > section')];
+const tabs = panels.map((panel, i) => {
+  const tab = document.createElement('button');
+  Object.entries({type: 'button', role: 'tab', id: 'tab-' + panel.id, 'aria-controls': panel.id})
+    .forEach(([k, v]) => tab.setAttribute(k, v));
+  tab.textContent = panel.dataset.tab;
+  tab.onclick = () => show(i);
+  tab.onkeydown = e => {
+    const to = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: panels.length - 1}[e.key];
+    if (to !== undefined) {
+      e.preventDefault();
+      show((to + panels.length) % panels.length);
+      tabs[(to + panels.length) % panels.length].focus();
+    }
+  };
+  panel.setAttribute('role', 'tabpanel');
+  panel.setAttribute('aria-labelledby', tab.id);
+  return list.appendChild(tab);
+});
+function show(k) {
+  tabs.forEach((tab, i) => {
+    tab.setAttribute('aria-selected', i === k);
+    tab.tabIndex = i === k ? 0 : -1;
+    panels[i].hidden = i !== k;
+  });
+}
+list.hidden = false;
+show(0);
+document.querySelectorAll('table.sortable').forEach(table => table.querySelectorAll('thead th').forEach((th, i) => {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.textContent = th.textContent;
+  th.replaceChildren(button);
+  button.onclick = () => {
+    const up = th.getAttribute('aria-sort') !== 'ascending', body = table.tBodies[0],
+      key = row => row.cells[i].dataset.value ?? row.cells[i].textContent;
+    table.querySelectorAll('th[aria-sort]').forEach(other => other.removeAttribute('aria-sort'));
+    th.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+    const rows = [...body.rows].sort((a, b) =>
+      (key(a) - key(b) || String(key(a)).localeCompare(key(b), undefined, {numeric: true})) * (up ? 1 : -1));
+    body.append(...rows);
+  };
+}));
