@@ -55,7 +55,8 @@ def prompt_rows(
 
     Source: `condition_yx` and `condition_y` of the paper; `"x"` is Pred-LLM's prompt.
     """
-    m, given = len(counts), given or {}
+    m = len(counts)
+    given = given or {}
     order = permute(n, m - 1, "identity" if permutation == "identity" else "fix_y", rng)
     codes = np.zeros((n, m), dtype="int64")
     for j, code in {0: label, **given}.items(): codes[:, j] = code
@@ -121,7 +122,8 @@ def _bound(col, value, default):
 
 def _in_range(col, wanted, spelled):
     "The condition that a range `(low, high)` makes."
-    low, high = _bound(col, wanted[0], -math.inf), _bound(col, wanted[1], math.inf)
+    low = _bound(col, wanted[0], -math.inf)
+    high = _bound(col, wanted[1], math.inf)
     codes = np.flatnonzero((col.numbers >= low) & (col.numbers <= high))
     if spelled:
         (_, negative, positive), _ = number_start(col.texts[:col.n_present], low, high)
@@ -210,8 +212,10 @@ class Halving:
             except torch.OutOfMemoryError:
                 if size == 1: raise
             self._remember(size)
-        sizes, key = (size // 2, size - size // 2), key or (0,)
-        rows, rejected = zip(*(self._drawn((*key, i), first + i * sizes[0], sizes[i]) for i in range(2)))
+        key = key or (0,)
+        half = size // 2
+        parts = [self._drawn((*key, 0), first, half), self._drawn((*key, 1), first + half, size - half)]
+        rows, rejected = zip(*parts)
         return Rows.concat(rows), np.concatenate(rejected)
 
     def _remember(self, size):
@@ -311,7 +315,8 @@ def _with_rates_kept(log_weight, n, marks):
     "The log-weights, changed for candidates with marks so that each mark is as frequent among `n` drawn as among all."
     marks = marks[:, marks.any(0) & ~marks.all(0)].astype(float)
     if not marks.size or n >= len(marks): return log_weight
-    goal, offset = n * marks.mean(0), np.zeros(marks.shape[1])
+    goal = n * marks.mean(0)
+    offset = np.zeros(marks.shape[1])
     for _ in range(50):
         now = log_weight + marks @ offset
         weight = np.exp(now - now.max())
@@ -405,16 +410,20 @@ def borderline_rows(
     done when `verify` passes it, and given up when its label's probability no longer rises or no column is left.
     Source: LITO, progressive imputation with self-authentication, as described by others.
     """
-    n, d = len(codes), codes.shape[1] - 1
-    order = permute(n, d, "fix_y", rng)
-    ranked = np.argsort(-label_attention(model, grammar.codec, codes, order)[:, 1:], axis=1, kind="stable") + 1
+    n, m = codes.shape
+    order = permute(n, m - 1, "fix_y", rng)
+    attention = label_attention(model, grammar.codec, codes, order)[:, 1:]
+    ranked = 1 + np.argsort(-attention, axis=1, kind="stable")
     start = Rows(codes).under(label)
     rows = Rows(start.codes.copy())
-    passed, alive, last = np.zeros(n, dtype=bool), np.arange(n), np.full(n, -np.inf)
-    for deleted in range(1, d + 1):
-        gone, rest = ranked[alive, :deleted], rng.permuted(ranked[alive, deleted:], axis=1)
-        order = np.c_[np.zeros(len(alive), dtype=int), rest, rng.permuted(gone, axis=1)]
-        filled = decode_rows(model, grammar, start[alive], order, 1 + d - deleted, temperature, generator)
+    passed = np.zeros(n, dtype=bool)
+    last = np.full(n, -np.inf)
+    alive = np.arange(n)
+    for deleted in range(1, m):
+        kept = rng.permuted(ranked[alive, deleted:], axis=1)
+        gone = rng.permuted(ranked[alive, :deleted], axis=1)
+        order = np.c_[np.zeros(len(alive), dtype=int), kept, gone]
+        filled = decode_rows(model, grammar, start[alive], order, m - deleted, temperature, generator)
         _put(rows, alive, filled)
         ok, score = verify(filled)
         passed[alive[ok]] = True

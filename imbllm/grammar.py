@@ -30,12 +30,13 @@ def _units(text, decimals):
 def _intervals(low, high, decimals):
     "The numbers of units from `low` to `high` as intervals `(digits before the point, low, high)`."
     if low > high: return ()
-    low, high, out = int(low), int(high), []
+    low, high = int(low), int(high)
+    intervals = []
     for digits in range(1, max(1, len(str(high)) - decimals) + 1):
         least = 0 if digits == 1 else 10 ** (digits - 1 + decimals)
-        a, b = max(low, least), min(high, 10 ** (digits + decimals) - 1)
-        if a <= b: out.append((digits, a, b))
-    return tuple(out)
+        most = 10 ** (digits + decimals) - 1
+        if max(low, least) <= min(high, most): intervals.append((digits, max(low, least), min(high, most)))
+    return tuple(intervals)
 
 # %% ../nbs/09_grammar.ipynb #0b6a94ef
 def _after(intervals, digit, decimals):
@@ -104,8 +105,9 @@ def number_start(
     decimals = max(len(t.partition(".")[2]) for t in texts)
     negative = [_units(t, decimals) for t in texts if t[0] == "-"]
     positive = [_units(t, decimals) for t in texts if t[0] != "-"]
-    least, most = _whole_units(low, decimals, ROUND_CEILING), _whole_units(high, decimals, ROUND_FLOOR)
-    below, above = (), ()
+    least = _whole_units(low, decimals, ROUND_CEILING)
+    most = _whole_units(high, decimals, ROUND_FLOOR)
+    below = above = ()
     if negative:
         smallest = min(1, min(negative)) if positive else min(negative)
         below = _intervals(max(smallest, -most), min(max(negative), -least), decimals)
@@ -132,38 +134,39 @@ class _States:
         return len(self.branches) - 1
 
 # %% ../nbs/09_grammar.ipynb #d81f6a30
-def _common(forms, depth):
-    "How many ids all of the sorted `forms` begin with, which agree in the first `depth`."
-    first, last = forms[0][0], forms[-1][0]
+def _common(values, depth):
+    "How many ids all of the sorted `values` begin with, which agree in the first `depth`."
+    first, last = values[0][0], values[-1][0]
     shorter = min(len(first), len(last))
     return next((i for i in range(depth, shorter) if first[i] != last[i]), shorter)
 
-def _enter_group(states, forms, depth, todo):
+def _enter_group(states, values, depth, todo):
     "The run into a group of values behind `depth` ids; the state where they differ is reserved, its branches `todo`."
-    ids, code = forms[0]
-    if len(forms) == 1: return _Run(ids[depth:], 0, code)
-    split = _common(forms, depth)
+    ids, code = values[0]
+    if len(values) == 1: return _Run(ids[depth:], 0, code)
+    split = _common(values, depth)
     state = states.reserve()
-    todo.append((state, forms, split))
+    todo.append((state, values, split))
     return _Run(ids[depth:split], state, UNDECIDED)
 
-def _add_trie(states, forms):
+def _add_trie(states, values):
     "Add the trie of sorted values `(ids, code)`; returns the run that leads into it."
     todo = []
-    entry = _enter_group(states, forms, 0, todo)
+    entry = _enter_group(states, values, 0, todo)
     while todo:
-        state, forms, depth = todo.pop()
-        ids, code = forms[0]
+        state, values, depth = todo.pop()
+        ids, code = values[0]
         ends = len(ids) == depth # the shortest value ends where the others go on
         states.branches[state] = [_Branch(VALUE_END, _Run((), 0, code))] if ends else []
-        for token, group in groupby(forms[ends:], key=lambda form: form[0][depth]):
+        for token, group in groupby(values[ends:], key=lambda value: value[0][depth]):
             states.branches[state].append(_Branch(token, _enter_group(states, list(group), depth, todo)))
     return entry
 
 # %% ../nbs/09_grammar.ipynb #94f1b6ad
 def _reachable(start, decimals):
     "All states of a number automaton, with their steps."
-    steps, todo = {}, [start]
+    steps = {}
+    todo = [start]
     while todo:
         state = todo.pop()
         if state in steps: continue
@@ -218,16 +221,17 @@ class Grammar:
 
     def _add_column(self, states, j, col):
         "Add the states of column `j`; returns the run into it, prefix included."
-        ids, chars, allowed = self.codec.value_ids[j], self.codec.char_ids[j], self.allowed.get(j)
-        if chars: run = _add_numbers(states, col, chars, ids[-1], allowed)
-        else: run = _add_trie(states, sorted((ids[c], c) for c in (range(len(col)) if allowed is None else allowed)))
+        ids, char_ids = self.codec.value_ids[j], self.codec.char_ids[j]
+        if char_ids: run = _add_numbers(states, col, char_ids, ids[-1], self.allowed.get(j))
+        else: run = _add_trie(states, sorted((ids[code], code) for code in self.allowed.get(j, range(len(col)))))
         return run._replace(ids=(*self.codec.prefix[j], *run.ids))
 
     def _freeze(self, entries, states):
         states = states or [[_Branch(0, _Run((), 0, 0))]] # a table whose columns have one value each
         branches = [b for state in states for b in state]
         runs = Ragged.of([r.ids for r in entries] + [b.run.ids for b in branches])
-        self.entry_runs, self.runs = runs.take(slice(len(entries))), runs.take(slice(len(entries), None))
+        self.entry_runs = runs.take(slice(len(entries)))
+        self.runs = runs.take(slice(len(entries), None))
         self.entry_state = np.array([r.state for r in entries])
         self.entry_code = np.array([r.code for r in entries])
         self.token = torch.tensor([b.token for b in branches])
@@ -248,8 +252,8 @@ class Grammar:
     @cached_property
     def _lists(self):
         "The branch of each `(state, token)`; and of each branch the next state, the code and the character, as lists."
-        first, count, token = self.first.tolist(), self.count.tolist(), self.token.tolist()
-        branch_of = {(s, token[b]): b for s, (f, k) in enumerate(zip(first, count)) for b in range(f, f + k)}
+        state = torch.arange(len(self.count), device=self.count.device).repeat_interleave(self.count)
+        branch_of = {at: b for b, at in enumerate(zip(state.tolist(), self.token.tolist()))}
         return branch_of, self.next.tolist(), self.code.tolist(), [chr(c) if c else "" for c in self.char.tolist()]
 
     @cached_property
@@ -278,7 +282,8 @@ def walk(self:Grammar,
     forced = _piece(self.entry_runs, j)[len(self.codec.prefix[j]):]
     at = len(forced)
     if tuple(ids[:at]) != forced: return None
-    state, code = int(self.entry_state[j]), int(self.entry_code[j])
+    state = int(self.entry_state[j])
+    code = int(self.entry_code[j])
     text = ""
     choices = []
     while code == UNDECIDED:
@@ -290,7 +295,8 @@ def walk(self:Grammar,
         if tuple(ids[at:at + len(run)]) != run: return None
         at += len(run)
         text += chars[b]
-        state, code = after[b], codes[b]
+        state = after[b]
+        code = codes[b]
     return _Walk(code, text, at, choices)
 
 # %% ../nbs/09_grammar.ipynb #693dddb3

@@ -90,7 +90,8 @@ class _Writing:
     def _write_down(self, who, code):
         "Keep the values that are complete; returns the rows that go on to their next column."
         done = code != UNDECIDED
-        who, code = who[done], code[done]
+        who = who[done]
+        code = code[done]
         column = self.column[who]
         self.codes[who, column] = code
         for j, texts in self.texts.items(): texts[who[column == j]] = None
@@ -146,7 +147,8 @@ def _field_choices(grammar, rows, order):
     for j, texts in rows.texts.items():
         at = {t: len(admitted) + k for k, t in enumerate(dict.fromkeys(t for t in texts if t is not None))}
         new, fits = grammar.number_choices(j, at)
-        choices, admitted = choices.append(new), np.concatenate([admitted, fits])
+        choices = choices.append(new)
+        admitted = np.concatenate([admitted, fits])
         spelled = np.array([at.get(t, -1) for t in texts], dtype="int64")[:, None]
         number = np.where((order == j) & (spelled >= 0), spelled, number)
     return choices.take(number), admitted[number]
@@ -178,8 +180,8 @@ def _log_probs_by_state(model, grammar, where, made, temperature, inputs):
     order = made.state.argsort(stable=True)
     states, sizes = made.state[order].unique_consecutive(return_counts=True)
     places = order.split(sizes.tolist())
-    first, count = grammar.first[states].tolist(), grammar.count[states].tolist()
-    tokens = [grammar.token[f:f + k] for f, k in zip(first, count)]
+    first = grammar.first[states].tolist()
+    tokens = [grammar.token[f:f + k] for f, k in zip(first, grammar.count[states].tolist())]
     out = torch.empty(len(order), device=order.device)
     for f, at, logits in zip(first, places, logits_among(model, where, list(places), tokens, **inputs)):
         score = torch.log_softmax(logits.float() / temperature, 1)
@@ -225,7 +227,8 @@ def field_log_probs(
     not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
     fields = grammar.codec.pieces(rows.codes, order, rows.texts)
-    first_place, stop = _value_places(grammar.codec, order, fields), _value_ends(grammar, order)
+    first_place = _value_places(grammar.codec, order, fields)
+    stop = _value_ends(grammar, order)
     choices, admitted = _field_choices(grammar, rows, order)
     wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
     choices = choices._replace(length=np.where(wanted, choices.length, 0))
@@ -273,8 +276,10 @@ def read_row(
     A reason is `"unfinished"`, `"wrong columns"` or `"wrong value"`.
     """
     codec = grammar.codec
-    codes, texts, at = np.full(len(codec.columns), -1), {}, -len(codec.sep)
+    codes = np.full(len(codec.columns), -1)
+    texts = {}
     left = list(range(len(codec.columns)))
+    at = -len(codec.sep)
     def result(why): return codes, texts, why
     while left:
         j = _next_column(codec, left, ids, at)
@@ -300,14 +305,15 @@ def _left_padded(codec, rows, order):
 
 def _plain_sampling(codec, temperature):
     "Configuration of `generate` for plain sampling up to the length of the longest row."
-    ends_inside = any(codec.end in f for forms in codec.value_ids for f in forms)
+    ends_inside = any(codec.end in ids for value_ids in codec.value_ids for ids in value_ids)
     return GenerationConfig(
         do_sample=True, temperature=temperature, top_k=0, top_p=1., max_length=int(codec.longest().sum()) + 1,
         eos_token_id=None if ends_inside else codec.end, pad_token_id=codec.end, bos_token_id=codec.end)
 
 def _generate(model, ids, gap, config, seed):
     "What `model` writes behind prompts that are padded on the left, as an array."
-    kept, model.generation_config = model.generation_config, config
+    kept = model.generation_config
+    model.generation_config = config
     mask = np.arange(ids.shape[1]) >= gap[:, None]
     ids, mask = (torch.as_tensor(v, device=next(model.parameters()).device) for v in (ids, mask))
     try:
