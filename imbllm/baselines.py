@@ -31,7 +31,6 @@ from sklearn.utils.validation import check_is_fitted,validate_data
 from .interpolation import Interpolation
 from .oversampler import GReaT,ImbLLM,LITO,PredLLM,TapTap
 from .sampling import rows_to_frame
-from .serialization import Rows
 from .schema import as_frame,encode_column,infer_column,infer_schema,number_text
 
 # %% ../nbs/20_baselines.ipynb #412f35e2
@@ -86,8 +85,8 @@ class RowInterpolation(_ClassSampler):
         empty,rows = X.isna().all().to_numpy(), _shortest(X)
         columns = [infer_column(pd.Series(['rare'], name='class'), False), *(infer_column(rows.iloc[:, j], False) for j in np.flatnonzero(~empty))]
         codes = np.column_stack([np.zeros(len(X), dtype=int), *(encode_column(c, rows.iloc[:, j]) for c,j in zip(columns[1:], np.flatnonzero(~empty)))])
-        codes,words = Interpolation(columns, codes, spelled=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
-        new = rows_to_frame(columns, Rows(codes, {j: np.array(texts, dtype=object) for j,texts in words.items()})).iloc[:, 1:]
+        drawn = Interpolation(columns, codes, as_texts=[j for j,c in enumerate(columns) if c.plain]).draw(n, rng)
+        new = rows_to_frame(columns, drawn).iloc[:, 1:]
         for j in np.flatnonzero(empty): new.insert(int(j), X.columns[j], X.iloc[[0]*n, j].to_numpy())
         return new.astype(X.dtypes)
 

@@ -54,7 +54,10 @@ def write_atomically(
     path, # Final path
     write, # Function that writes to the path that it is given
 ):
-    """Let `write` make a file beside `path` and move it there in one step; on failure nothing is left, under either name."""
+    """Let `write` make a file beside `path`, and move it there in one step.
+
+    On failure nothing is left, under either name.
+    """
     path, part = Path(path), unfinished(path)
     try:
         write(part)

@@ -9,6 +9,7 @@ __all__ = ['interpolate', 'partners', 'Interpolation']
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from .schema import nearest_codes, number_text
+from .serialization import Rows
 
 # %% ../nbs/06_interpolation.ipynb #3f32d6d0
 def interpolate(
@@ -26,14 +27,15 @@ def interpolate(
 # %% ../nbs/06_interpolation.ipynb #0a1741b2
 def _scaled(x):
     "Columns scaled to [0, 1], missing cells at the middle."
-    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    low = np.nanmin(x, axis=0)
+    high = np.nanmax(x, axis=0)
     return np.nan_to_num((x - low) / np.where(high > low, high - low, 1), nan=.5)
 
 def partners(
     x:np.ndarray, # Numbers of the rows of one class, `(n, k)`
     k_neighbors:int=None, # How many nearest rows may be partners; None for all rows
 ) -> np.ndarray: # Positions of possible partners, `(n, m)`
-    """Possible partners of each row: its `k_neighbors` nearest other rows after scaling each column to [0, 1], or every row.
+    """Possible partners of each row: its `k_neighbors` nearest other rows after scaling each column to [0, 1], or all.
 
     Returns positions `(n, m)`; with `k_neighbors=None` it is `None`, meaning every other row.
     """
@@ -41,6 +43,7 @@ def partners(
     nearest = NearestNeighbors(n_neighbors=min(k_neighbors + 1, len(x))).fit(_scaled(x))
     return nearest.kneighbors(return_distance=False, n_neighbors=min(k_neighbors, len(x) - 1))
 
+# %% ../nbs/06_interpolation.ipynb #6c66ee1a
 def _draw_pairs(members, near, n, rng):
     "`n` pairs of different rows of one class, as row numbers of the table."
     i = rng.integers(len(members), size=n)
@@ -48,45 +51,60 @@ def _draw_pairs(members, near, n, rng):
     else: j = near[i, rng.integers(near.shape[1], size=n)]
     return members[i], members[j]
 
+# %% ../nbs/06_interpolation.ipynb #60b65064
+def _rounded(x, col, code):
+    """Text of `x` with as many decimals as the value with that code; the text of that value where floats are too
+    coarse.
+    """
+    if col.native.dtype.kind != "f" and abs(x) > 2**53: return col.texts[code]
+    return number_text(round(float(x), int(col.decimals[code])) + 0.)
+
 # %% ../nbs/06_interpolation.ipynb #0bc7a1bb
 class Interpolation:
     """A source of interpolated rows (Eq. 5 of the paper).
 
-    `codes` are the minority rows `(n, 1 + d)` with the label first; pairs have the same label. `draw` gives rows of codes and, for the
-    columns in `spelled`, the numbers in words. Classes with a single row have no pair and are left out; `empty` tells that no class has one.
+    `codes` are the minority rows `(n, 1 + d)` with the label first; pairs have the same label. `draw` gives `Rows`,
+    with number texts for the columns in `as_texts`. Classes with a single row have no pair and are left out; `empty`
+    tells that no class has one.
     """
     def __init__(self,
         columns:list, # The label's `Column` and those of the features
         codes:np.ndarray, # Minority rows, `(n, 1 + d)`
         keep_categories:bool=True, # Keep the categories of x_i (else the row has ordered columns only)
         k_neighbors:int=None, # Partners are that many nearest rows; None for random pairs as in the paper
-        spelled=(), # Columns whose new numbers are given in words
+        as_texts=(), # Columns whose new numbers are given as texts
     ):
-        self.columns, self.codes, self.spelled = columns, codes, set(spelled)
+        self.columns = columns
+        self.codes = codes
+        self.as_texts = set(as_texts)
         self.ordered = [j for j, c in enumerate(columns) if j and c.ordered]
         self.kept = np.array([j == 0 or keep_categories or c.ordered for j, c in enumerate(columns)])
-        self.numbers = np.stack([np.append(columns[j].numbers, np.nan)[codes[:, j]] for j in self.ordered], axis=1) if self.ordered else np.empty((len(codes), 0))
-        groups = [np.flatnonzero(codes[:, 0] == label) for label in np.unique(codes[:, 0])]
-        self.groups = [(g, partners(self.numbers[g], k_neighbors) if self.ordered else None) for g in groups if len(g) > 1]
+        self.numbers = np.empty((len(codes), len(self.ordered)))
+        for k, j in enumerate(self.ordered): self.numbers[:, k] = np.append(columns[j].numbers, np.nan)[codes[:, j]]
+        members = [np.flatnonzero(codes[:, 0] == label) for label in np.unique(codes[:, 0])]
+        self.groups = [(rows, self._near(rows, k_neighbors)) for rows in members if len(rows) > 1]
         self.empty = not self.groups or not (self.ordered or keep_categories)
+
+    def _near(self, rows, k_neighbors): return partners(self.numbers[rows], k_neighbors) if self.ordered else None
 
     def draw(self,
         n:int, # How many rows
         rng:np.random.Generator, # Source of randomness
-    ) -> tuple: # Codes, `(n, 1 + d)`, and numbers in words, `{j: n texts}`
-        """Draw `n` rows, the classes in equal parts: codes `(n, 1 + d)` and words of new numbers `{j: [n texts]}`."""
+    ) -> Rows: # New rows
+        """Draw `n` rows, the classes in equal parts."""
         share = np.bincount(np.arange(n) % len(self.groups), minlength=len(self.groups))
-        pairs = [_draw_pairs(g, near, size, rng) for (g, near), size in zip(self.groups, share)]
+        pairs = [_draw_pairs(rows, near, size, rng) for (rows, near), size in zip(self.groups, share)]
         i, j = (np.concatenate(side) for side in zip(*pairs))
-        x = interpolate(self.numbers[i], self.numbers[j], rng.random(n))
-        codes, words = self.codes[i].copy(), {}
-        for k, c in enumerate(self.ordered):
-            col, there = self.columns[c], ~np.isnan(x[:, k])
-            if c in self.spelled: words[c] = [_rounded(v, col, code) if t else None for v, code, t in zip(x[:, k], codes[:, c], there)]
-            codes[there, c] = nearest_codes(col, x[there, k])
-        return codes, words
+        numbers = interpolate(self.numbers[i], self.numbers[j], rng.random(n))
+        rows = Rows(self.codes[i])
+        for c, x in zip(self.ordered, numbers.T): self._put(rows, c, x)
+        return rows
 
-def _rounded(x, col, code):
-    "`x` in words, with as many decimals as the value with that code; that value itself where floats are too coarse."
-    if col.native.dtype.kind != "f" and abs(x) > 2**53: return col.texts[code]
-    return number_text(round(float(x), int(col.decimals[code])) + 0.)
+    def _put(self, rows, c, x):
+        "Put the numbers `x` into column `c`; where one is missing, the row keeps its code."
+        col = self.columns[c]
+        there = ~np.isnan(x)
+        if c in self.as_texts:
+            texts = [_rounded(v, col, code) if t else None for v, code, t in zip(x, rows.codes[:, c], there)]
+            rows.texts[c] = np.array(texts, dtype=object)
+        rows.codes[there, c] = nearest_codes(col, x[there])

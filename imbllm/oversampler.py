@@ -750,14 +750,14 @@ class ImbLLM(BaseOverSampler):
                 paired = [] if source.empty else [int(source.codes[g[0], 0]) for g, _ in source.groups]
                 size = max(counts.max(), math.ceil((1 + ratio) * counts[paired].max(initial=0)))
                 each = math.floor(size * ratio / (1 + ratio))
-                rows = finetuning.evened(rows, {c: size - (each if c in paired else 0) for c in np.unique(rows[:, 0])}, rng)
+                rows = finetuning.balanced(rows, {c: size - (each if c in paired else 0) for c in np.unique(rows[:, 0])}, rng)
             n_inter = each * len(source.groups)
         corpus = finetuning.Corpus(codec, rows, source, n_inter, permutation, self._rows_per_update(), seed)
         epochs, adapters = self._setting("epochs"), None if self.lora is None else models.add_lora(self.model_, self.lora, seed)
         self.history_ = finetuning.finetune(self.model_, corpus, self._setting("updates") if epochs is None else epochs * corpus.per_epoch, self._setting("learning_rate"),
             held_out=None if held is None else finetuning.Corpus(codec, held, permutation=permutation, batch_size=256, seed=seed),
             checkpoint_dir=self.checkpoint_dir, checkpoint_every=self.checkpoint_every, fingerprint=self._fingerprint(codes), learn_names=not self.constrained,
-            gradient_accumulation_steps=self.gradient_accumulation_steps, gradient_checkpointing=self.gradient_checkpointing,
+            gradient_checkpointing=self.gradient_checkpointing,
             bf16=self._bf16(self.model_.device), seed=seed, verbose=self._bars())
         if adapters is not None: self.model_ = models.merge_lora(adapters).eval()
 
