@@ -1,6 +1,6 @@
 """Time and memory of the embedded default as tables grow: writes results/scaling.csv.
 
-    python benchmarks/scaling.py [--axes "rows sampled" ...]
+    python benchmarks/scaling.py [--axes "rows sampled" ...] [--sizes 1000 ...]
 
 Along each axis one size grows and the rest stays: rows sampled (`make_income`, in a stream, one candidate per row),
 rows trained on, columns (half of them numbers; 1,000 rows, 500 sampled), values of one categorical column (500 rows
@@ -63,11 +63,11 @@ def measure(axis, size):
     return dict(axis=axis, size=size, rows=rows) | seconds
 
 def main():
-    args = arguments(__doc__, axes=list(AXES), sizes=[0], one="")
+    args = arguments(__doc__, axes=list(AXES), sizes=["all"], one="")
     if args.one: return serve_one(args.one, dict(measure=measure))
     path = args.results / "scaling.csv"
     for axis in args.axes:
-        for size in AXES[axis] if args.sizes == [0] else args.sizes:
+        for size in [size for size in AXES[axis] if str(size) in args.sizes or args.sizes == ["all"]]:
             try: row = apart(__file__, "measure", axis, size)
             except RuntimeError as e: row = dict(axis=axis, size=size, error=str(e).splitlines()[-1])
             print(row, flush=True)

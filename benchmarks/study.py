@@ -25,7 +25,7 @@ def arguments(doc, **defaults):
         elif isinstance(default, list): option |= dict(nargs="*", type=type(default[0]))
         elif default not in (None, Path): option["type"] = type(default)
         parser.add_argument(f"--{name}", **option)
-    parser.add_argument("--jobs", type=int, help="processes")
+    if "jobs" not in defaults: parser.add_argument("--jobs", type=int, help="processes")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
     warnings.filterwarnings("ignore")
     return parser.parse_args()
