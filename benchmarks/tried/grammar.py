@@ -1,6 +1,6 @@
 """What the grammar changes: the same model sampled under it and freely, on `make_income`: writes results/grammar.csv.
 
-    python benchmarks/grammar.py
+    python benchmarks/tried/grammar.py
 
 Fine-tune on whole sentences of the 300 minority rows of `make_income` (and of interpolated ones), then sample 2,000 rows under the grammar, and freely until 2,000 could be parsed. `unfinished`, `wrong_columns` and `wrong_value` are shares of
 what was written freely. Two-sample tests: `auc` of XGBoost telling the two samples apart (five folds), `p` its permutation p-value (100 permutations), and `p_columns` the least p-value over the columns (Kolmogorov-Smirnov or
@@ -17,7 +17,7 @@ from imbllm import ImbLLM
 from imbllm.benchmark import stamp
 from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 
-RESULTS, N, RICH = Path(__file__).parent.parent / "results/grammar.csv", 2000, INCOME_LABELS[1]
+RESULTS, N, RICH = Path(__file__).parents[2] / "results/grammar.csv", 2000, INCOME_LABELS[1]
 
 def two_samples(a, b, schema, seed):
     "AUC of a classifier between two tables, its permutation p-value, and the least corrected p-value over columns."
@@ -33,7 +33,7 @@ def main():
     X, y = make_income(6000, random_state=0)
     truth, labels = make_income(20_000, minority_share=.2, random_state=1)
     true_nats = nats(truth[labels == RICH])
-    stamped = dict(command="python benchmarks/grammar.py") | stamp()
+    stamped = dict(command="python benchmarks/tried/grammar.py") | stamp()
     rows = []
     for seed in [0, 1, 2]:
         sampler = ImbLLM(random_state=seed, constrained=False, verbose=0).fit(X, y)

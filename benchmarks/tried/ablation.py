@@ -1,6 +1,6 @@
 """How well the embedded model learns a rare class, setting by setting: writes results/ablation.csv.
 
-    python benchmarks/ablation.py
+    python benchmarks/tried/ablation.py
 
 On `make_income`, whose joint distribution is known: fine-tune on the minority of 6,000 rows, then measure on 1,500 fresh minority rows the mean negative log-likelihood (nats per row), and
 how much it rises when the columns of those rows are shuffled independently (`dependence`, 0 for a model that knows marginals only). No classifier and no test table is involved.
@@ -19,7 +19,7 @@ from imbllm.models import embedded_model
 from imbllm.permutation import permute
 from imbllm.serialization import TableTokenizer
 
-RESULTS = Path(__file__).parent.parent / "results/ablation.csv"
+RESULTS = Path(__file__).parents[2] / "results/ablation.csv"
 
 class Digits(TableTokenizer):
     "Numbers spelled digit by digit in the table's own vocabulary."
@@ -52,7 +52,7 @@ def main():
     X, y = make_income(6000, random_state=0)
     fresh, label = make_income(20_000, minority_share=.2, random_state=1)
     held = fresh[(label == INCOME_LABELS[1]).to_numpy() & np.logical_and.reduce([fresh[c].isin(set(X[c])) for c in X])][:1500]
-    stamped = dict(command="python benchmarks/ablation.py") | stamp()
+    stamped = dict(command="python benchmarks/tried/ablation.py") | stamp()
     mix, rows = np.random.default_rng(0), [dict(setting="the true distribution", nats=-income_log_prob(held, INCOME_LABELS[1]).mean())]
     shuffled = held.apply(lambda c: mix.permutation(c.to_numpy()))
     for name, (arguments, change) in SETTINGS.items():
