@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from scipy.stats import chi2
 from .grammar import Grammar, number_start
+from .models import attention_weights
 from .permutation import permute
 from .sampling import decode_rows, field_log_probs, rows_log_prob
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
@@ -347,20 +348,12 @@ def choose(
     return np.sort(np.argsort(-(weight + rng.gumbel(size=len(score))), kind="stable")[:n])
 
 # %% ../nbs/11_candidates.ipynb #375f26b2
-def _last_attention(model, ids, total):
-    "Attention of each token to each other in the last layer, averaged over heads, `(n, t, t)`."
-    device = next(model.parameters()).device
-    real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device).long()
-    out = model(torch.as_tensor(ids, device=device), attention_mask=real, output_attentions=True, use_cache=False)
-    return out.attentions[-1].float().mean(1).cpu().numpy()
-
 def _field_means(values, fields):
     "Mean over the tokens of each field of values `(n, t)`."
     sums = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
     begin = fields.offset()
     return (np.take_along_axis(sums, begin + fields.length, 1) - np.take_along_axis(sums, begin, 1)) / fields.length
 
-@torch.no_grad()
 def label_attention(
     model, # A causal language model
     codec:Codec, # The map from fields to ids
@@ -373,18 +366,15 @@ def label_attention(
     These are the attention weights of the last layer, summed over the label's tokens and averaged over heads and over
     the column's tokens.
     """
-    before = model.config._attn_implementation
     out = np.zeros(codes.shape)
-    model.set_attn_implementation("eager") # the only one that returns its weights
-    try:
-        for who in np.array_split(np.arange(len(codes)), math.ceil(len(codes) / batch_size)):
-            fields = codec.pieces(codes[who], order[who])
-            ids, total = fields.padded(codec.end)
-            of_label = (np.arange(ids.shape[1]) < fields.length[:, :1])[:, None]
-            mean = _field_means((_last_attention(model, ids, total) * of_label).sum(2), fields)
-            mean[:, 0] = 0
-            out[who[:, None], order[who]] = mean
-    finally: model.set_attn_implementation(before)
+    for who in np.array_split(np.arange(len(codes)), math.ceil(len(codes) / batch_size)):
+        fields = codec.pieces(codes[who], order[who])
+        ids, total = fields.padded(codec.end)
+        weights = attention_weights(model, ids, np.arange(ids.shape[1]) < total[:, None])[-1]
+        of_label = (np.arange(ids.shape[1]) < fields.length[:, :1])[:, None]
+        mean = _field_means((weights * of_label).sum(2), fields)
+        mean[:, 0] = 0
+        out[who[:, None], order[who]] = mean
     return out
 
 # %% ../nbs/11_candidates.ipynb #c9f35a18

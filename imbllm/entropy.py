@@ -21,6 +21,7 @@ from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
 from .permutation import permute
 from .candidates import prompt_rows
+from .models import attention_weights
 from .serialization import Rows
 
 # %% ../nbs/18_entropy.ipynb #f89be737
@@ -604,12 +605,6 @@ def label_seen(
     return float((length * (np.cumsum(order == 0, axis=1) > 0)).sum() / length.sum())
 
 # %% ../nbs/18_entropy.ipynb #457f5384
-def _attention(model, ids, real):
-    "Weights from token to token, `(b, t, t)`: the mean over layers and heads."
-    found = model(torch.as_tensor(ids, device=model.device), output_attentions=True, use_cache=False,
-                  attention_mask=torch.as_tensor(real, device=model.device).long()).attentions
-    return torch.stack(found).float().mean((0, 2)).double().cpu().numpy()
-
 def _between_columns(model, codec, rows, order):
     "Sum over rows of the attention from column to column, `(1 + d, 1 + d)`."
     fields = codec.pieces(rows.codes, order, rows.texts)
@@ -618,9 +613,9 @@ def _between_columns(model, codec, rows, order):
     member = np.zeros((*ids.shape, order.shape[1])) # (b, t, 1 + d): is the token of the column?
     member[(*np.nonzero(real), np.repeat(order.ravel(), fields.length.ravel()))] = 1
     looks = member / member.sum(1, keepdims=True) # every token of a column counts alike
-    return np.einsum("btj,bts,bsk->jk", looks, _attention(model, ids, real), member, optimize=True)
+    weights = attention_weights(model, ids, real).mean(0).astype(float)
+    return np.einsum("btj,bts,bsk->jk", looks, weights, member, optimize=True)
 
-@torch.no_grad()
 def attention_map(
     model, # A causal language model in evaluation mode
     codec, # The map from fields to ids
@@ -632,12 +627,8 @@ def attention_map(
 
     The mean over tokens, heads, layers and rows of the attention weights, summed over the tokens that are looked at.
     """
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        batches = np.array_split(np.arange(len(rows)), math.ceil(len(rows) / batch_size))
-        return sum(_between_columns(model, codec, rows[who], order[who]) for who in batches) / len(rows)
-    finally: model.set_attn_implementation(before)
+    batches = np.array_split(np.arange(len(rows)), math.ceil(len(rows) / batch_size))
+    return sum(_between_columns(model, codec, rows[who], order[who]) for who in batches) / len(rows)
 
 # %% ../nbs/18_entropy.ipynb #409daf43
 def verdict(

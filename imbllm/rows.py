@@ -18,7 +18,7 @@ from .models import attention_weights
 from .plots import ROW_COLORS, cell_texts, dashes, legend_beside, look, new_axes, open_frame, room, signed
 from .plots import slanted_names
 from .schema import as_numbers, encode_column, encode_nearest, infer_column, infer_schema
-from .serialization import Rows, ragged_rows
+from .serialization import Rows
 
 # %% ../nbs/24_rows.ipynb #0cc3708f
 def _check_rows(**frames):
@@ -466,12 +466,13 @@ def row_attention(
     tokens. Errors as for `row_probabilities`."""
     row, order = _one_row(sampler, X, label, order)
     row_model, codec = sampler.row_model_, sampler.row_model_.codec
-    flat, start, length = codec.pieces(row.codes, order, row.texts)
-    ids, _ = ragged_rows(flat, start, length, codec.end)
+    fields = codec.pieces(row.codes, order, row.texts)
+    ids, _ = fields.padded(codec.end)
     weights = attention_weights(row_model.model, ids).mean(0)[0] # (tokens, tokens)
-    ends = np.cumsum(length[0])
+    length = fields.length[0]
+    ends = np.cumsum(length)
     last_of_name = ends[:-1] + np.array([len(codec.prefix[j]) for j in order[0, 1:]]) - 1 # the token before the value
-    to_fields = np.add.reduceat(weights[last_of_name], ends - length[0], axis=1)[:, :-1]
+    to_fields = np.add.reduceat(weights[last_of_name], ends - length, axis=1)[:, :-1]
     names = [row_model.columns[j].name for j in order[0]]
     d = len(to_fields)
     return pd.DataFrame(np.where(np.tri(d, dtype=bool), to_fields, np.nan), names[1:], names[:-1])

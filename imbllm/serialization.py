@@ -110,11 +110,6 @@ class Ragged(NamedTuple):
         out[np.arange(out.shape[1]) < total[:, None]] = self.joined()
         return out, total
 
-# %% ../nbs/04_serialization.ipynb #94a1a63d
-def joined(flat, start, length): return Ragged(flat, start, length).joined(), length.sum(1)
-
-def ragged_rows(flat, start, length, pad): return Ragged(flat, start, length).padded(pad)
-
 # %% ../nbs/04_serialization.ipynb #f852e071
 def balanced_bins(
     weight:np.ndarray, # Share of each distinct value, `(k,)`, in ascending order of value
