@@ -77,7 +77,8 @@ def measure(name, frame, label, seed):
         model = XGBClassifier(random_state=seed, n_jobs=1).fit(schema.numeric(X), y == rare)
         return average_precision_score(y_test == rare, model.predict_proba(schema.numeric(X_test))[:, 1])
     common = dict(table=name, seed=seed, rows=len(frame), rare=int((y == rare).sum()), columns_with_gaps=len(gaps))
-    yield common | dict(way="no new rows", average_precision=precision(X_train, y_train))
+    none = dict(missing_error=np.nan, missing_error_max=np.nan)
+    yield common | dict(way="no new rows", average_precision=precision(X_train, y_train)) | none
     sampler = ImbLLM(random_state=seed, verbose=0).fit(X_train, y_train)
     for way, new in ways(sampler, n, rare, seed):
         error = (new[gaps].isna().mean() - own_rate).abs()
