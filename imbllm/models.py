@@ -74,7 +74,7 @@ def embedded_model(
     """A small GPT-2 with random weights for a vocabulary of `vocab_size` tokens and rows of up to `n_positions` tokens.
 
     Initial weights are larger than GPT-2's, there is no dropout, and the head is a matrix of its own;
-    `benchmarks/ablation.py` measures what each of these does. The global random state of torch is neither used nor
+    `benchmarks/tried/ablation.py` measures what each of these does. The global random state of torch is neither used nor
     changed.
     """
     config = GPT2Config(
