@@ -73,8 +73,8 @@ def embedded_model(
     """A small GPT-2 with random weights for a vocabulary of `vocab_size` tokens and rows of up to `n_positions` tokens.
 
     Initial weights are larger than GPT-2's, there is no dropout, and the head is a matrix of its own;
-    `benchmarks/tried/ablation.py` measures what each of these does. The global random state of torch is neither used nor
-    changed.
+    `benchmarks/tried/ablation.py` measures what each of these does. The global random state of torch is neither used
+    nor changed.
     """
     config = GPT2Config(
         vocab_size=vocab_size, n_positions=n_positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head,
