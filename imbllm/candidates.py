@@ -10,6 +10,7 @@ __all__ = ['BudgetError', 'accepted_rows', 'verify_by_label', 'verify_by_bayes',
 import math, warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 import numpy as np
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ from scipy.stats import chi2
 from .grammar import Grammar, number_start
 from .models import attention_weights
 from .permutation import permute
-from .sampling import decode_rows, field_log_probs, rows_log_prob
+from .sampling import decode_rows, field_log_probs, rows_log_prob, write_rows
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
 from .serialization import Codec, Rows
 
@@ -167,12 +168,14 @@ def _budget_error(drawn, have, n, budget, counts):
                        f"{advice}", counts)
 
 def accepted_rows(
-    draw, # Function of the batch's number, the candidates before it and its size; `Rows`, and why each is rejected
+    draw, # Function of a key, the candidates before it and its size; gives `Rows`, and why each is rejected
     n:int, # How many rows to accept
     counts:Counter, # Here the numbers of rows drawn, accepted, and rejected for each reason are added up
     batch_size:int=1024, # Most rows to ask for at once
     budget:float=200, # Most candidates per accepted row, and candidate that is chosen from
     per_row:int=1, # How many candidates `draw` draws for each row that it is asked for
+    key:tuple=(), # What the keys of the batches begin with; the first batch has it alone, the others add their number
+    first:int=0, # Candidates before these
 ): # Batches of `Rows`
     """Draw candidate rows until `n` are accepted; yields batches of `Rows`, `n` in all. A reason of "" accepts.
 
@@ -183,7 +186,8 @@ def accepted_rows(
     while have < n:
         if drawn > budget * per_row * _most_expected(have): raise _budget_error(drawn, have, n, budget, counts)
         per_accepted = (drawn / per_row + 1) / (have + 1)
-        rows, rejected = draw(i, drawn, min(batch_size, math.ceil((n - have) * per_accepted)))
+        size = min(batch_size, math.ceil((n - have) * per_accepted))
+        rows, rejected = draw((*key, i) if i else key, first + drawn, size)
         good = np.flatnonzero(rejected == "")
         counts.update(drawn=len(rows), accepted=len(good))
         counts.update(rejected[rejected != ""].tolist())
@@ -205,17 +209,16 @@ class Halving:
         self.draw = draw
         self.most = math.inf
 
-    def __call__(self, i, first, size): return self._drawn((i,) if i else (), first, size)
-
-    def _drawn(self, key, first, size):
+    def __call__(self, key, first, size):
+        "`Rows`, and why each is rejected."
         if size <= self.most:
             try: return self.draw(key, first, size)
             except torch.OutOfMemoryError:
                 if size == 1: raise
             self._remember(size)
-        key = key or (0,)
+        if len(key) < 2: key = *key, 0 # a first batch has no number
         half = size // 2
-        parts = [self._drawn((*key, 0), first, half), self._drawn((*key, 1), first + half, size - half)]
+        parts = [self((*key, 0), first, half), self((*key, 1), first + half, size - half)]
         rows, rejected = zip(*parts)
         return Rows.concat(rows), np.concatenate(rejected)
 
@@ -422,3 +425,127 @@ def borderline_rows(
         alive = alive[goes_on]
         if not len(alive): break
     return rows, passed
+
+# %% ../nbs/11_candidates.ipynb #1f3c2056
+_WIDE_ROW = 512 # tokens of a row beyond which two candidates are drawn by default
+_BAYES_ORDERS = 4 # orders over which verification by Bayes' rule averages
+
+def row_digests(codes):
+    "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
+    return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
+
+class Candidates:
+    "Candidate rows of one class: called with a key, the candidates before and a size, `Rows` and why each is rejected."
+    def __init__(self,
+        row_model, # A fitted `RowModel`
+        label:int, # Code of the class
+        seed:int, # Seed of the request
+        settings, # Resolved `Settings`
+        conditions=None, # `Condition` of columns, `{j: condition}`
+        classifier=None, # Function of rows and a label, for `verify="classifier"`: which pass, and log-probabilities
+        known=None, # Given rows as bytes, which come last when candidates are chosen from; None: no matter
+    ):
+        self.row_model = row_model
+        self.label = label
+        self.seed = seed
+        self.settings = settings
+        self.conditions = conditions or {}
+        self.classifier = classifier
+        self.known = known
+        self.codes = {j: c.code for j, c in self.conditions.items() if c.code is not None}
+        self.allowed = {j: c.allowed for j, c in self.conditions.items() if c.code is None}
+        self.grammar = row_model.narrowed(self.allowed)
+        self.per_row = self._per_row()
+        self._check()
+
+    def _per_row(self):
+        "How many candidates to draw for each row that is kept."
+        s = self.settings
+        if len(self.row_model.counts) < 2: return 1
+        if "candidates" not in s.given and self.row_model.longest > _WIDE_ROW: return min(s.candidates, 2)
+        return s.candidates
+
+    def _check(self):
+        if self._from_border and self.row_model.start is None:
+            raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
+        if self.settings.drop_copies and self.row_model.digests is None:
+            raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it "
+                             "was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
+
+    @property
+    def _from_border(self): return self.settings.condition == "borderline" and not self.conditions
+
+    def __call__(self, key, first, size):
+        "Rows for a request of `size`, `per_row` candidates for each, and why each is rejected."
+        rows, rejected = self.written(key, first, size * self.per_row)
+        if self.per_row == 1: return rows, rejected
+        rng = np.random.default_rng([self.seed, self.label, *key, 1])
+        good = np.flatnonzero(rejected == "")
+        kept = choose(self._scores(rows[good], rng), min(size, len(good)), self.settings.critic_strength, rng,
+                      self.row_model.missing(rows.codes[good]))
+        rejected[np.delete(good, kept)] = "passed over"
+        return rows, rejected
+
+    def written(self, key, first, size):
+        "Candidates as they were written, and why each is rejected: no row, another label, not verified, a copy."
+        m, s = self.row_model, self.settings
+        rng = np.random.default_rng([self.seed, self.label, *key])
+        generator = torch.Generator().manual_seed(hash((self.seed, self.label, *key)) % 2**63)
+        if self._from_border: rows, rejected = self._from_rows(size, rng, generator)
+        else:
+            prompt = self._prompt(first, size, rng)
+            if s.constrained:
+                rows = decode_rows(m.model, self.grammar, *prompt, s.temperature, generator)
+                rows.texts = {j: t for j, t in rows.texts.items() if j not in self.codes} # the nearest known one counts
+                rejected = np.full(size, "", dtype=object)
+            else: rows, rejected = write_rows(m.model, self.grammar, *prompt, s.temperature, generator)
+            good = np.flatnonzero(rejected == "")
+            if len(good):
+                passed, _ = self._verified(rows[good], rng)
+                rejected[good[~passed]] = "other label" if s.verify == "none" else "not verified"
+        if s.drop_copies:
+            digests = row_digests(m.known_codes(rows, self.conditions))
+            rejected[(rejected == "") & np.isin(digests, m.digests)] = "copy"
+        return rows, rejected
+
+    def _prompt(self, first, size, rng):
+        "Prompts of a batch: `Rows`, the orders of their columns, and how many fields are set."
+        m, s = self.row_model, self.settings
+        counts = m.counts[self.label] if s.condition != "x" else [sum(c) for c in zip(*m.counts.values())]
+        condition = "y" if s.condition == "borderline" else s.condition
+        codes, order, known = prompt_rows(first, size, self.label, counts, condition, s.permutation, rng, self.codes,
+                                          list(self.allowed))
+        texts = {j: np.full(size, c.text, dtype=object) for j, c in self.conditions.items() if c.text is not None}
+        return Rows(codes, texts), order, known
+
+    def _from_rows(self, size, rng, generator):
+        "Rows of other classes, turned into rows of this one."
+        start = self.row_model.start
+        pool = np.flatnonzero(start[:, 0] != self.label)
+        rows = start[rng.choice(pool, size, replace=size > len(pool))]
+        rows, passed = borderline_rows(self.row_model.model, self.grammar, rows, self.label,
+                                       partial(self._verified, rng=rng), rng, self.settings.temperature, generator)
+        return rows, np.where(passed, "", "not verified").astype(object)
+
+    def _verified(self, rows, rng):
+        "Which rows pass for the label, and its log-probability."
+        m, s = self.row_model, self.settings
+        if s.verify == "none": return rows.codes[:, 0] == self.label, np.zeros(len(rows))
+        if s.verify == "label":
+            order = "identity" if "original" in s.permutation else "fix_y"
+            return verify_by_label(m.model, m.grammar, rows, self.label, order, rng, s.temperature)
+        if s.verify == "bayes":
+            even = {c: 1 / len(m.counts) for c in m.counts} # the table that the row is to enter has even classes
+            return verify_by_bayes(m.model, m.grammar, rows, self.label, even, m.orders(len(rows), _BAYES_ORDERS, rng))
+        if self.classifier is None:
+            raise ValueError("A saved model does not hold the classifier of verify; set verifier_ to a fitted one that "
+                             "predicts codes of labels, or verify='none'.")
+        return self.classifier(rows, self.label)
+
+    def _scores(self, rows, rng):
+        "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
+        score = np.zeros(len(rows))
+        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng)
+        if self.known is not None:
+            score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
+        return score

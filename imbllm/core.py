@@ -176,7 +176,7 @@ def in_parallel(
     `WorkerError`, a `RuntimeError`, names the task.
     """
     if joblib.effective_n_jobs(n_jobs) == 1:
-        yield from (function(*task) for task in tasks)
+        for task in tasks: yield function(*task)
         return
     done = 0
     for tries_left in [2, 1, 0]:

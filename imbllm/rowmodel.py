@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 from transformers import GPT2LMHeadModel
-from . import candidates as cand
-from . import models, sampling
+from . import candidates, models, sampling
+from .candidates import Candidates, Halving, accepted_rows, row_digests
 from .core import documented, in_parallel, threads
 from .finetuning import Corpus, balanced, finetune
 from .grammar import SPELLED, Grammar
@@ -30,11 +30,9 @@ from .settings import LABEL_FIRST, Settings
 
 # %% ../nbs/13_rowmodel.ipynb #f1083420
 FULL_ROW = 128 # beyond it an update of the embedded model has fewer rows, and the critic reads one order
-WIDE_ROW = 512 # beyond it two candidates are drawn by default
 LONG_ROW = 1000 # beyond it there is a warning
 EMBEDDED_CONTEXT = 4000 # beyond it the embedded model does not go
-BAYES_ORDERS = 4 # orders over which verification by Bayes' rule averages
-CRITIC_ORDERS = 2 # and over which the critic does
+CRITIC_ORDERS = 2 # orders over which the critic averages
 
 # %% ../nbs/13_rowmodel.ipynb #23546d9c
 def split_rows(
@@ -85,128 +83,6 @@ def rows_per_update(codec, settings):
     return max(4, round(settings.batch_size / excess**1.5)) # time grows faster than length, not faster than its square
 
 # %% ../nbs/13_rowmodel.ipynb #fb1a84f4
-class Candidates:
-    "Candidate rows of one class: `drawn(key, first, size)` gives `Rows` and why each is rejected, `''` for those kept."
-    def __init__(self,
-        row_model, # A fitted `RowModel`
-        label:int, # Code of the class
-        seed:int, # Seed of the request
-        settings:Settings, # Resolved settings
-        conditions=None, # `Condition` of columns, `{j: condition}`
-        classifier=None, # Function of rows and a label, for `verify="classifier"`: which pass, and log-probabilities
-        known=None, # Given rows as bytes, which come last when candidates are chosen from; None: no matter
-    ):
-        self.row_model = row_model
-        self.label = label
-        self.seed = seed
-        self.settings = settings
-        self.conditions = conditions or {}
-        self.classifier = classifier
-        self.known = known
-        self.allowed = {j: c.allowed for j, c in self.conditions.items() if c.code is None}
-        self.codes = {j: c.code for j, c in self.conditions.items() if c.code is not None}
-        self.grammar = row_model.narrowed(self.allowed)
-        self.per_row = self._per_row()
-        self._check()
-
-    def _per_row(self):
-        "How many candidates to draw for each row that is kept."
-        s = self.settings
-        if len(self.row_model.counts) < 2: return 1
-        if "candidates" not in s.given and self.row_model.longest > WIDE_ROW: return min(s.candidates, 2)
-        return s.candidates
-
-    def _check(self):
-        if self._from_border and self.row_model.start is None:
-            raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
-        if self.settings.drop_copies and self.row_model.digests is None:
-            raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it "
-                             "was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
-
-    @property
-    def _from_border(self): return self.settings.condition == "borderline" and not self.conditions
-
-    def __call__(self, key, first, size):
-        "Rows for a request of `size`, `per_row` candidates for each, and why each is rejected."
-        rows, rejected = self.written(key, first, size * self.per_row)
-        if self.per_row == 1: return rows, rejected
-        rng = np.random.default_rng([self.seed, self.label, *key, 1])
-        good = np.flatnonzero(rejected == "")
-        score = self._scores(rows[good], rng)
-        kept = cand.choose(score, min(size, len(good)), self.settings.critic_strength, rng,
-                           self.row_model.missing(rows.codes[good]))
-        rejected[np.delete(good, kept)] = "passed over"
-        return rows, rejected
-
-    def written(self, key, first, size):
-        "Candidates as they were written, and why each is rejected: no row, another label, not verified, a copy."
-        rng = np.random.default_rng([self.seed, self.label, *key])
-        generator = torch.Generator().manual_seed(hash((self.seed, self.label, *key)) % 2**63)
-        write = self._from_the_border if self._from_border else self._from_prompts
-        rows, rejected = write(first, size, rng, generator)
-        if self.settings.drop_copies:
-            digests = row_digests(self.row_model.known_codes(rows, self.conditions))
-            rejected[(rejected == "") & np.isin(digests, self.row_model.digests)] = "copy"
-        return rows, rejected
-
-    def _from_prompts(self, first, size, rng, generator):
-        "Let the model complete prompts, and verify what comes."
-        m, s = self.row_model, self.settings
-        counts = m.counts[self.label] if s.condition != "x" else [sum(c) for c in zip(*m.counts.values())]
-        condition = "y" if s.condition == "borderline" else s.condition
-        codes, order, known = cand.prompt_rows(first, size, self.label, counts, condition, s.permutation, rng,
-                                               self.codes, list(self.allowed))
-        texts = {j: np.full(size, c.text, dtype=object) for j, c in self.conditions.items() if c.text is not None}
-        prompt = Rows(codes, texts), order, known, s.temperature, generator
-        if s.constrained:
-            rows = sampling.decode_rows(m.model, self.grammar, *prompt)
-            rows.texts = {j: t for j, t in rows.texts.items() if j not in texts} # judged as the nearest known number
-            rejected = np.full(size, "", dtype=object)
-        else: rows, rejected = sampling.write_rows(m.model, self.grammar, *prompt)
-        good = np.flatnonzero(rejected == "")
-        if len(good):
-            passed, _ = self._verified(rows[good], rng)
-            rejected[good[~passed]] = "other label" if s.verify == "none" else "not verified"
-        return rows, rejected
-
-    def _from_the_border(self, first, size, rng, generator):
-        "Turn rows of other classes into rows of this one."
-        start = self.row_model.start
-        pool = np.flatnonzero(start[:, 0] != self.label)
-        rows = start[rng.choice(pool, size, replace=size > len(pool))]
-        rows, passed = cand.borderline_rows(self.row_model.model, self.grammar, rows, self.label,
-                                            partial(self._verified, rng=rng), rng, self.settings.temperature, generator)
-        return rows, np.where(passed, "", "not verified").astype(object)
-
-    def _verified(self, rows, rng):
-        "Which rows pass for the label, and its log-probability."
-        m, s = self.row_model, self.settings
-        if s.verify == "none": return rows.codes[:, 0] == self.label, np.zeros(len(rows))
-        if s.verify == "label":
-            order = "identity" if "original" in s.permutation else "fix_y"
-            return cand.verify_by_label(m.model, m.grammar, rows, self.label, order, rng, s.temperature)
-        if s.verify == "bayes":
-            even = {c: 1 / len(m.counts) for c in m.counts} # the table that the row is to enter has even classes
-            orders = m.orders(len(rows), BAYES_ORDERS, rng)
-            return cand.verify_by_bayes(m.model, m.grammar, rows, self.label, even, orders)
-        if self.classifier is None:
-            raise ValueError("A saved model does not hold the classifier of verify; set verifier_ to a fitted one that "
-                             "predicts codes of labels, or verify='none'.")
-        return self.classifier(rows, self.label)
-
-    def _scores(self, rows, rng):
-        "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
-        score = np.zeros(len(rows))
-        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng)
-        if self.known is not None:
-            score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
-        return score
-
-def row_digests(codes):
-    "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
-    return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
-
-# %% ../nbs/13_rowmodel.ipynb #7cc762a1
 def _bf16(settings, device):
     if settings.bf16 is not None: return settings.bf16
     return not settings.embedded and models.multiplies_bf16(device)
@@ -216,7 +92,7 @@ def n_threads(settings):
     if settings.n_jobs is not None: return settings.n_jobs
     return 1 if settings.embedded else torch.get_num_threads()
 
-# %% ../nbs/13_rowmodel.ipynb #ee8f6215
+# %% ../nbs/13_rowmodel.ipynb #92ff5365
 @documented
 class RowModel:
     """A language model of rows, on codes.
@@ -361,11 +237,10 @@ class RowModel:
     def _part(self, source, size, n_torch, k, n):
         "The `n` rows of the `k`-th part of a request; no other part matters, so parts may be drawn anywhere."
         counts = Counter()
-        def drawn(key, first, m): return source((k, *key), k * size * source.per_row + first, m)
+        first = k * size * source.per_row
         with self.computing(source.settings, n_torch):
-            batches = list(cand.accepted_rows(cand.Halving(drawn), n, counts, size, source.settings.budget,
-                                              source.per_row))
-        return Rows.concat(batches), counts
+            batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,), first)
+            return Rows.concat(list(batches)), counts
 
     @property
     def batch_size(self):
@@ -444,7 +319,7 @@ class RowModel:
         "Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats."
         others = [c for c in self.counts if c != label]
         orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
-        return cand.log_odds(self.model, self.grammar, rows, label, {c: 1 / len(others) for c in others}, orders)
+        return candidates.log_odds(self.model, self.grammar, rows, label, {c: 1 / len(others) for c in others}, orders)
 
     def missing(self, codes):
         "Which cells of the columns that have missing ones are missing, `(n, k)` bool; None without such columns."
@@ -513,7 +388,7 @@ class RowModel:
         self.digests = None if state["digests"] is None else np.array(state["digests"], dtype="uint64")
         return self
 
-# %% ../nbs/13_rowmodel.ipynb #0adcd5bd
+# %% ../nbs/13_rowmodel.ipynb #ee8f6215
 def new_row_model(
     columns:list, # The label's `Column` and those of the features
     codes:np.ndarray, # Rows, `(n, 1 + d)`
