@@ -504,7 +504,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         try:
             for label, n in wanted.items():
                 new = self._frames(n, self.label_code(label), {}, self._seed, 1, known, str(label))
-                frames += [self.table_.excluded.fill(frame, rng, whole=True) for frame in new]
+                for frame in new: frames.append(self.table_.excluded.fill(frame, rng, whole=True))
         finally: self.table_.excluded = self.table_.excluded.without_given(rng)
         labels = np.repeat(np.array(list(wanted), dtype=y.dtype), list(wanted.values()))
         return _joined(X, kept, pd.concat(frames, ignore_index=True)), np.r_[y[kept], labels]
