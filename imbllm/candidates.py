@@ -18,7 +18,7 @@ from scipy.stats import chi2
 from .grammar import Grammar, number_start
 from .models import attention_weights
 from .permutation import permute
-from .sampling import decode_rows, field_log_probs, rows_log_prob, write_rows
+from .sampling import decode_rows, field_log_probs, rows_log_prob, seeded_generator, write_rows
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
 from .serialization import Codec, Rows
 
@@ -174,7 +174,7 @@ def accepted_rows(
     batch_size:int=1024, # Most rows to ask for at once
     budget:float=200, # Most candidates per accepted row, and candidate that is chosen from
     per_row:int=1, # How many candidates `draw` draws for each row that it is asked for
-    key:tuple=(), # What the keys of the batches begin with; the first batch has it alone, the others add their number
+    key:tuple=(), # What the keys of the batches begin with; each adds its number
     first:int=0, # Candidates before these
 ): # Batches of `Rows`
     """Draw candidate rows until `n` are accepted; yields batches of `Rows`, `n` in all. A reason of "" accepts.
@@ -187,7 +187,7 @@ def accepted_rows(
         if drawn > budget * per_row * _most_expected(have): raise _budget_error(drawn, have, n, budget, counts)
         per_accepted = (drawn / per_row + 1) / (have + 1)
         size = min(batch_size, math.ceil((n - have) * per_accepted))
-        rows, rejected = draw((*key, i) if i else key, first + drawn, size)
+        rows, rejected = draw((*key, i), first + drawn, size)
         good = np.flatnonzero(rejected == "")
         counts.update(drawn=len(rows), accepted=len(good))
         counts.update(rejected[rejected != ""].tolist())
@@ -216,7 +216,6 @@ class Halving:
             except torch.OutOfMemoryError:
                 if size == 1: raise
             self._remember(size)
-        if len(key) < 2: key = *key, 0 # a first batch has no number
         half = size // 2
         parts = [self((*key, 0), first, half), self((*key, 1), first + half, size - half)]
         rows, rejected = zip(*parts)
@@ -490,7 +489,7 @@ class Candidates:
         "Candidates as they were written, and why each is rejected: no row, another label, not verified, a copy."
         m, s = self.row_model, self.settings
         rng = np.random.default_rng([self.seed, self.label, *key])
-        generator = torch.Generator().manual_seed(hash((self.seed, self.label, *key)) % 2**63)
+        generator = seeded_generator(self.seed, self.label, *key)
         if self._from_border: rows, rejected = self._from_rows(size, rng, generator)
         else:
             prompt = self._prompt(first, size, rng)

@@ -277,7 +277,7 @@ class RowModel:
         grammar, size = self.narrowed(allowed), self.batch_size
         for i, who in enumerate(np.split(np.arange(len(rows)), range(size, len(rows), size))):
             rng = np.random.default_rng([seed, i])
-            generator = torch.Generator().manual_seed(hash((seed, i)) % 2**63)
+            generator = sampling.seeded_generator(seed, i)
             ask = np.c_[np.zeros(len(who), dtype=bool), missing[who]] | (rows.codes[who] < 0)
             order = self.orders(len(who), 1, rng)[0]
             last = np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable")

@@ -34,6 +34,14 @@ def _draw(score, generator):
     noise = -torch.log(-torch.log(uniform)).to(score.device)
     return (score + noise).argmax(1)
 
+# %% ../nbs/10_sampling.ipynb #4c2ff03b
+def seeded_generator(
+    *key:int, # Whole numbers that say what the draw is for
+) -> torch.Generator: # A generator on the CPU
+    "A generator of torch for one draw, seeded by whole numbers."
+    seed, = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed))
+
 # %% ../nbs/10_sampling.ipynb #0295b326
 class _Writing:
     "Rows in the making: where each is, and what it has so far."
