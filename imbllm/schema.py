@@ -660,7 +660,8 @@ def _whole(col):
 def _beyond_chance(numbers):
     "Would different whole numbers hardly all differ by chance, and are they no years?"
     low, high, k = min(numbers), max(numbers), len(numbers)
-    return not (1500 <= low and high <= 2100) and k * (k - 1) / 2 / (high - low + 1) > math.log(1000)
+    pairs = k * (k - 1) / 2
+    return not (1500 <= low and high <= 2100) and high - low + 1 < pairs / math.log(1000)
 
 def _key_texts(col):
     "The present values as text if they are text or UUIDs, but no measurements; else nothing."
