@@ -239,7 +239,8 @@ class RowModel:
         counts = Counter()
         first = k * size * source.per_row
         with self.computing(source.settings, n_torch):
-            batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,), first)
+            batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,),
+                                    first)
             return Rows.concat(list(batches)), counts
 
     @property
