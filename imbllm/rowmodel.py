@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from transformers import GPT2LMHeadModel
 from . import candidates, models, sampling
 from .candidates import Candidates, Halving, accepted_rows, row_digests
@@ -150,246 +151,117 @@ class RowModel:
         if device is not None: model.to(device)
         return cls(full.renumbered(trimmed.kept), model, tokenizer, trimmed)
 
-    # --- learning ---
-
-    def fit(self,
-        codes:np.ndarray, # Rows, `(n, 1 + d)`
-        targets:np.ndarray, # Codes of the classes to be oversampled
-        settings:Settings, # Resolved settings
-        seed:int=0, # Seed
-        verbose:bool=False, # Show a progress bar
-    ) -> "RowModel": # The model itself
-        "Fine-tune on rows, and on rows interpolated between those of the classes to be oversampled."
-        rng = np.random.default_rng(seed)
-        sizes = np.bincount(codes[:, 0], minlength=len(self.columns[0]))
-        self._warn(targets[sizes[targets] == 1])
-        rows, held = codes if settings.learns_all else codes[np.isin(codes[:, 0], targets)], None
-        if settings.validation_fraction is not None: rows, held = split_rows(rows, settings.validation_fraction, rng)
-        corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
-        self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose)
-        self.permutation = settings.permutation
-        learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
-        self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
-        self.digests = row_digests(codes)
-        self.start = codes if settings.condition == "borderline" else None
-        return self
-
-    def _finetune(self, corpus, held, settings, seed, fingerprint, verbose):
-        "Train on a corpus, all weights or adapters only."
-        held_out = None
-        if held is not None:
-            held_out = Corpus(self.codec, held, permutation=settings.permutation, batch_size=256, seed=seed)
-        adapters = None if settings.lora is None else models.add_lora(self.model, settings.lora, seed)
-        history = finetune(
-            self.model, corpus,
-            settings.updates if settings.epochs is None else settings.epochs * corpus.per_epoch,
-            settings.learning_rate, held_out=held_out, checkpoint_dir=settings.checkpoint_dir,
-            checkpoint_every=settings.checkpoint_every, fingerprint=fingerprint, learn_names=not settings.constrained,
-            gradient_checkpointing=settings.gradient_checkpointing, bf16=_bf16(settings, self.model.device), seed=seed,
-            verbose=verbose)
-        if adapters is not None: self.model = models.merge_lora(adapters).eval()
-        return history
-
-    def _warn(self, single):
-        "Warn of long rows, and of classes with a single row."
-        if self.longest > LONG_ROW:
-            warnings.warn(f"A row of this table takes up to {self.longest} tokens, and time grows faster than its "
-                          "length. Leave out columns that tell little, such as names and identifiers, or train for "
-                          "fewer epochs.", UserWarning, stacklevel=6)
-        for c in single:
-            name = as_python(self.columns[0].values.iloc[c])
-            warnings.warn(f"Class {name!r} has a single row: its new rows can only repeat the values of that row.",
-                          UserWarning, stacklevel=6)
-
-    def _counts(self, codes): return [np.bincount(codes[:, j], minlength=len(c)) for j, c in enumerate(self.columns)]
-
-    def _fingerprint(self, codes, settings, seed):
-        "What identifies the data and the settings of a training run."
-        free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
-                "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-                "drop_copies", "given"}
-        kept = {k: v for k, v in asdict(settings).items() if k not in free}
-        h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
-        h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
-        return h.hexdigest()
-
-    # --- drawing ---
-
-    def draw(self,
-        n:int, # How many rows
-        label:int, # Code of their class
-        settings:Settings, # Resolved settings
-        seed:int=0, # Seed
-        conditions=None, # What is asked of columns, `{j: Condition}`
-        classifier=None, # For `verify="classifier"`: function of rows and a label
-        known=None, # Given rows as bytes: copies of them come last
-        n_jobs=None, # Processes, by joblib
-    ): # Iterator over `(Rows, Counter)`
-        """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
-
-        The rows do not depend on the number of processes. Raises `BudgetError` if too few candidates are accepted.
-        """
-        source = Candidates(self, label, seed, settings, conditions, classifier, known)
-        size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
-        parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
-        yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
-
-    def _part(self, source, size, n_torch, k, n):
-        "The `n` rows of the `k`-th part of a request; no other part matters, so parts may be drawn anywhere."
-        counts = Counter()
-        first = k * size * source.per_row
-        with self.computing(source.settings, n_torch):
-            batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,),
-                                    first)
-            return Rows.concat(list(batches)), counts
-
-    @property
-    def batch_size(self):
-        "Rows at once: a thousand, or what a share of memory holds, by the tokens of a row and the values of a choice."
-        tokens = 2**18 if self.trimmed is None else 2**14 if self.model.device.type == "cpu" else 2**16
-        return min(1024, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
-
-    @contextmanager
-    def computing(self, settings, n_torch=None):
-        "Inside this context the model computes with so many threads, in the precision of the settings."
-        device = self.model.device
-        bf16 = _bf16(settings, device)
-        precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-        with threads(n_torch or n_threads(settings)), precision: yield
-
-    def narrowed(self, allowed):
-        "The grammar, narrowed to what `{j: allowed}` admits."
-        return Grammar(self.codec, allowed).to(self.model.device) if allowed else self.grammar
-
-    def decode(self, rows, order, given, temperature=1., generator=None):
-        "Let the model complete `Rows` whose first `given` fields, in their order, are set."
-        return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
-
-    def fill(self,
-        rows:Rows, # Rows, `(n, 1 + d)`, the label set; -1 where the cell is unknown
-        missing:np.ndarray, # Which features to fill, `(n, d)` bool
-        settings:Settings, # Resolved settings
-        seed:int=0, # Seed
-    ): # Iterator over `Rows`
-        "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
-        numbers = self.codec.char_ids
-        allowed = {j: (-math.inf, math.inf) if numbers[j] else list(range(self.columns[j].n_present))
-                   for j in 1 + np.flatnonzero(missing.any(0))}
-        grammar, size = self.narrowed(allowed), self.batch_size
-        for i, who in enumerate(np.split(np.arange(len(rows)), range(size, len(rows), size))):
-            rng = np.random.default_rng([seed, i])
-            generator = sampling.seeded_generator(seed, i)
-            ask = np.c_[np.zeros(len(who), dtype=bool), missing[who]] | (rows.codes[who] < 0)
-            order = self.orders(len(who), 1, rng)[0]
-            last = np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable")
-            order = np.take_along_axis(order, last, 1)
-            prompt = Rows(np.maximum(rows.codes[who], 0), rows[who].texts)
-            with self.computing(settings):
-                yield sampling.decode_rows(self.model, grammar, prompt, order, (~ask).sum(1), settings.temperature,
-                                           generator)
-
-    # --- scoring ---
-
-    def require_label_first(self,
-        what:str, # What needs it, for the message
-    ):
-        "Raise `ValueError` unless the model saw the label first."
-        if self.permutation in LABEL_FIRST: return
-        raise ValueError(f"{what} needs a model that saw the label first; permutation={self.permutation!r} never shows "
-                         "it there.")
-
-    def orders(self, n, k, rng):
-        "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
-        d = len(self.columns) - 1
-        if self.permutation == "identity": return permute(n, d, "identity", rng)[None]
-        return permute(n * k, d, "fix_y", rng).reshape(k, n, 1 + d)
-
-    def field_log_probs(self, rows, order, given=1, temperature=1., batch_size=128):
-        "Log-probability, in nats, of each field of `Rows` given those before it in the order, `(n, m)`."
-        return sampling.field_log_probs(self.model, self.grammar, rows, order, given, temperature, batch_size)
-
-    def log_prob(self,
-        rows:Rows, # Rows, `(n, 1 + d)`
-        label:int, # Code of the label to score them under
-        orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
-    ) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
-        "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
-        return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
-
-    def log_odds(self, rows, label, rng):
-        "Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats."
-        others = [c for c in self.counts if c != label]
-        orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
-        return candidates.log_odds(self.model, self.grammar, rows, label, {c: 1 / len(others) for c in others}, orders)
-
-    def missing(self, codes):
-        "Which cells of the columns that have missing ones are missing, `(n, k)` bool; None without such columns."
-        gaps = [(j, c.n_present) for j, c in enumerate(self.columns) if j and c.has_missing]
-        return np.stack([codes[:, j] == missing for j, missing in gaps], axis=1) if gaps else None
-
-    def known_codes(self, rows, conditions=None):
-        """Codes of `Rows`, number texts that the table has among them.
-
-        `SPELLED` stands where no given row has the number, or where a condition puts another cell in place of the one
-        that was written.
-        """
-        codes = rows.codes.copy()
-        for j, texts in rows.texts.items():
-            code_of = {t: c for c, t in enumerate(self.columns[j].texts)}
-            codes[:, j] = [code if t is None else code_of.get(t, SPELLED) for code, t in zip(codes[:, j], texts)]
-        for j, condition in (conditions or {}).items():
-            values = self.columns[j].values
-            for code, cell in condition.cells.items():
-                other = code < len(values) and cell.iloc[0] != values.iloc[code]
-                codes[(codes[:, j] == code) & other, j] = SPELLED
-        return codes
-
-    # --- to disk and back ---
-
-    def save(self,
-        folder, # Folder that exists
-        digests:bool=False, # Keep the digests of the training rows?
-    ) -> dict: # What `load` needs besides the folder, as JSON takes it
-        "Write the model, with its full vocabulary, and its tokenizer; returns everything else."
-        with models.quiet():
-            if self.trimmed is None: self.model.save_pretrained(folder)
-            else:
-                with models.untrimmed(self.model, self.trimmed) as full: full.save_pretrained(folder)
-                self.tokenizer.save_pretrained(folder)
-        own = self.codec.tokenizer
-        return dict(
-            columns=[column_to_json(c) for c in self.columns], permutation=self.permutation,
-            bins=own.bins if isinstance(own, TableTokenizer) else None,
-            n_bins=own.n_bins if isinstance(own, TableTokenizer) else None,
-            counts={str(c): [n.tolist() for n in counts] for c, counts in self.counts.items()},
-            digests=self.digests.tolist() if digests else None)
-
-    @classmethod
-    def load(cls,
-        folder, # Folder that `save` filled
-        state:dict, # What it returned
-        settings:Settings, # Resolved settings: device, precision and attention of the model
-    ) -> "RowModel": # The same model
-        "Read what `save` wrote. Raises `ValueError` if model, columns and counts do not fit one another."
-        columns = [column_from_json(c) for c in state["columns"]]
-        if state["bins"] is None: self = pretrained_row_model(columns, folder, settings)
-        else:
-            tokenizer = TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"])
-            codec = Codec(columns, tokenizer)
-            with models.quiet(): model = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True)
-            found, wanted = model.config.vocab_size, len(tokenizer.tokens)
-            if found != wanted: raise ValueError(f"the model has {found} tokens, the columns {wanted}")
-            self = cls(codec, model.to(models.resolve_device(settings.device)))
-        self.permutation = state["permutation"]
-        self.counts = {int(c): [np.array(n, dtype="int64") for n in counts] for c, counts in state["counts"].items()}
-        for c, counts in self.counts.items():
-            fit = c in range(len(columns[0])) and [n.shape for n in counts] == [(len(col),) for col in columns]
-            if not fit or min(n.min() for n in counts) < 0:
-                raise ValueError(f"the counts of class {c} do not fit the columns")
-        self.digests = None if state["digests"] is None else np.array(state["digests"], dtype="uint64")
-        return self
-
 # %% ../nbs/13_rowmodel.ipynb #ee8f6215
+@patch
+def orders(self:RowModel, n, k, rng):
+    "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
+    d = len(self.columns) - 1
+    if self.permutation == "identity": return permute(n, d, "identity", rng)[None]
+    return permute(n * k, d, "fix_y", rng).reshape(k, n, 1 + d)
+
+@patch
+@documented
+def require_label_first(self:RowModel,
+    what:str, # What needs it, for the message
+):
+    "Raise `ValueError` unless the model saw the label first."
+    if self.permutation in LABEL_FIRST: return
+    raise ValueError(f"{what} needs a model that saw the label first; permutation={self.permutation!r} never shows "
+                     "it there.")
+
+@patch
+def field_log_probs(self:RowModel, rows, order, given=1, temperature=1., batch_size=128):
+    "Log-probability, in nats, of each field of `Rows` given those before it in the order, `(n, m)`."
+    return sampling.field_log_probs(self.model, self.grammar, rows, order, given, temperature, batch_size)
+
+@patch
+@documented
+def log_prob(self:RowModel,
+    rows:Rows, # Rows, `(n, 1 + d)`
+    label:int, # Code of the label to score them under
+    orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
+) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
+    "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
+    return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
+
+@patch
+def log_odds(self:RowModel, rows, label, rng):
+    "Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats."
+    others = [c for c in self.counts if c != label]
+    orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
+    return candidates.log_odds(self.model, self.grammar, rows, label, {c: 1 / len(others) for c in others}, orders)
+
+# %% ../nbs/13_rowmodel.ipynb #3d795a79
+@patch
+def _warn(self:RowModel, single):
+    "Warn of long rows, and of classes with a single row."
+    if self.longest > LONG_ROW:
+        warnings.warn(f"A row of this table takes up to {self.longest} tokens, and time grows faster than its "
+                      "length. Leave out columns that tell little, such as names and identifiers, or train for "
+                      "fewer epochs.", UserWarning, stacklevel=6)
+    for c in single:
+        name = as_python(self.columns[0].values.iloc[c])
+        warnings.warn(f"Class {name!r} has a single row: its new rows can only repeat the values of that row.",
+                      UserWarning, stacklevel=6)
+
+@patch
+def _counts(self:RowModel, codes):
+    "How often each code of each column occurs."
+    return [np.bincount(codes[:, j], minlength=len(c)) for j, c in enumerate(self.columns)]
+
+@patch
+def _fingerprint(self:RowModel, codes, settings, seed):
+    "What identifies the data and the settings of a training run."
+    free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
+            "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
+            "drop_copies", "given"}
+    kept = {k: v for k, v in asdict(settings).items() if k not in free}
+    h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
+    h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
+    return h.hexdigest()
+
+@patch
+def _finetune(self:RowModel, corpus, held, settings, seed, fingerprint, verbose):
+    "Train on a corpus, all weights or adapters only."
+    held_out = None
+    if held is not None:
+        held_out = Corpus(self.codec, held, permutation=settings.permutation, batch_size=256, seed=seed)
+    adapters = None if settings.lora is None else models.add_lora(self.model, settings.lora, seed)
+    history = finetune(
+        self.model, corpus,
+        settings.updates if settings.epochs is None else settings.epochs * corpus.per_epoch,
+        settings.learning_rate, held_out=held_out, checkpoint_dir=settings.checkpoint_dir,
+        checkpoint_every=settings.checkpoint_every, fingerprint=fingerprint, learn_names=not settings.constrained,
+        gradient_checkpointing=settings.gradient_checkpointing, bf16=_bf16(settings, self.model.device), seed=seed,
+        verbose=verbose)
+    if adapters is not None: self.model = models.merge_lora(adapters).eval()
+    return history
+
+@patch
+@documented
+def fit(self:RowModel,
+    codes:np.ndarray, # Rows, `(n, 1 + d)`
+    targets:np.ndarray, # Codes of the classes to be oversampled
+    settings:Settings, # Resolved settings
+    seed:int=0, # Seed
+    verbose:bool=False, # Show a progress bar
+) -> "RowModel": # The model itself
+    "Fine-tune on rows, and on rows interpolated between those of the classes to be oversampled."
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(codes[:, 0], minlength=len(self.columns[0]))
+    self._warn(targets[sizes[targets] == 1])
+    rows, held = codes if settings.learns_all else codes[np.isin(codes[:, 0], targets)], None
+    if settings.validation_fraction is not None: rows, held = split_rows(rows, settings.validation_fraction, rng)
+    corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
+    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose)
+    self.permutation = settings.permutation
+    learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
+    self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
+    self.digests = row_digests(codes)
+    self.start = codes if settings.condition == "borderline" else None
+    return self
+
+# %% ../nbs/13_rowmodel.ipynb #04a6ebe7
 def new_row_model(
     columns:list, # The label's `Column` and those of the features
     codes:np.ndarray, # Rows, `(n, 1 + d)`
@@ -412,3 +284,158 @@ def _balanced_weights(columns, codes):
     "Share of each present value per column, every class counting the same."
     weight = 1 / np.bincount(codes[:, 0])[codes[:, 0]]
     return [np.bincount(codes[:, j], weight, minlength=len(c))[:c.n_present] for j, c in enumerate(columns)]
+
+# %% ../nbs/13_rowmodel.ipynb #8bcb483c
+@patch(as_prop=True)
+def batch_size(self:RowModel):
+    "Rows at once: a thousand, or what a share of memory holds, by the tokens of a row and the values of a choice."
+    tokens = 2**18 if self.trimmed is None else 2**14 if self.model.device.type == "cpu" else 2**16
+    return min(1024, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+
+@patch
+@contextmanager
+def computing(self:RowModel, settings, n_torch=None):
+    "Inside this context the model computes with so many threads, in the precision of the settings."
+    device = self.model.device
+    bf16 = _bf16(settings, device)
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    with threads(n_torch or n_threads(settings)), precision: yield
+
+@patch
+def narrowed(self:RowModel, allowed):
+    "The grammar, narrowed to what `{j: allowed}` admits."
+    return Grammar(self.codec, allowed).to(self.model.device) if allowed else self.grammar
+
+@patch
+def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
+    "Let the model complete `Rows` whose first `given` fields, in their order, are set."
+    return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
+
+@patch
+def missing(self:RowModel, codes):
+    "Which cells of the columns that have missing ones are missing, `(n, k)` bool; None without such columns."
+    gaps = [(j, c.n_present) for j, c in enumerate(self.columns) if j and c.has_missing]
+    return np.stack([codes[:, j] == missing for j, missing in gaps], axis=1) if gaps else None
+
+@patch
+def known_codes(self:RowModel, rows, conditions=None):
+    """Codes of `Rows`, number texts that the table has among them.
+
+    `SPELLED` stands where no given row has the number, or where a condition puts another cell in place of the one
+    that was written.
+    """
+    codes = rows.codes.copy()
+    for j, texts in rows.texts.items():
+        code_of = {t: c for c, t in enumerate(self.columns[j].texts)}
+        codes[:, j] = [code if t is None else code_of.get(t, SPELLED) for code, t in zip(codes[:, j], texts)]
+    for j, condition in (conditions or {}).items():
+        values = self.columns[j].values
+        for code, cell in condition.cells.items():
+            other = code < len(values) and cell.iloc[0] != values.iloc[code]
+            codes[(codes[:, j] == code) & other, j] = SPELLED
+    return codes
+
+# %% ../nbs/13_rowmodel.ipynb #23c5d91e
+@patch
+def _part(self:RowModel, source, size, n_torch, k, n):
+    "The `n` rows of the `k`-th part of a request; no other part matters, so parts may be drawn anywhere."
+    counts = Counter()
+    first = k * size * source.per_row
+    with self.computing(source.settings, n_torch):
+        batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,),
+                                first)
+        return Rows.concat(list(batches)), counts
+
+@patch
+@documented
+def draw(self:RowModel,
+    n:int, # How many rows
+    label:int, # Code of their class
+    settings:Settings, # Resolved settings
+    seed:int=0, # Seed
+    conditions=None, # What is asked of columns, `{j: Condition}`
+    classifier=None, # For `verify="classifier"`: function of rows and a label
+    known=None, # Given rows as bytes: copies of them come last
+    n_jobs=None, # Processes, by joblib
+): # Iterator over `(Rows, Counter)`
+    """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
+
+    The rows do not depend on the number of processes. Raises `BudgetError` if too few candidates are accepted.
+    """
+    source = Candidates(self, label, seed, settings, conditions, classifier, known)
+    size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
+    parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
+    yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
+
+# %% ../nbs/13_rowmodel.ipynb #0f4a57d3
+@patch
+@documented
+def fill(self:RowModel,
+    rows:Rows, # Rows, `(n, 1 + d)`, the label set; -1 where the cell is unknown
+    missing:np.ndarray, # Which features to fill, `(n, d)` bool
+    settings:Settings, # Resolved settings
+    seed:int=0, # Seed
+): # Iterator over `Rows`
+    "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
+    numbers = self.codec.char_ids
+    allowed = {j: (-math.inf, math.inf) if numbers[j] else list(range(self.columns[j].n_present))
+               for j in 1 + np.flatnonzero(missing.any(0))}
+    grammar, size = self.narrowed(allowed), self.batch_size
+    for i, who in enumerate(np.split(np.arange(len(rows)), range(size, len(rows), size))):
+        rng = np.random.default_rng([seed, i])
+        generator = sampling.seeded_generator(seed, i)
+        ask = np.c_[np.zeros(len(who), dtype=bool), missing[who]] | (rows.codes[who] < 0)
+        order = self.orders(len(who), 1, rng)[0]
+        last = np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable")
+        order = np.take_along_axis(order, last, 1)
+        prompt = Rows(np.maximum(rows.codes[who], 0), rows[who].texts)
+        with self.computing(settings):
+            yield sampling.decode_rows(self.model, grammar, prompt, order, (~ask).sum(1), settings.temperature,
+                                       generator)
+
+# %% ../nbs/13_rowmodel.ipynb #9dc87d7e
+@patch
+@documented
+def save(self:RowModel,
+    folder, # Folder that exists
+    digests:bool=False, # Keep the digests of the training rows?
+) -> dict: # What `load` needs besides the folder, as JSON takes it
+    "Write the model, with its full vocabulary, and its tokenizer; returns everything else."
+    with models.quiet():
+        if self.trimmed is None: self.model.save_pretrained(folder)
+        else:
+            with models.untrimmed(self.model, self.trimmed) as full: full.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+    own = self.codec.tokenizer
+    return dict(
+        columns=[column_to_json(c) for c in self.columns], permutation=self.permutation,
+        bins=own.bins if isinstance(own, TableTokenizer) else None,
+        n_bins=own.n_bins if isinstance(own, TableTokenizer) else None,
+        counts={str(c): [n.tolist() for n in counts] for c, counts in self.counts.items()},
+        digests=self.digests.tolist() if digests else None)
+
+@patch(cls_method=True)
+@documented
+def load(cls:RowModel,
+    folder, # Folder that `save` filled
+    state:dict, # What it returned
+    settings:Settings, # Resolved settings: device, precision and attention of the model
+) -> "RowModel": # The same model
+    "Read what `save` wrote. Raises `ValueError` if model, columns and counts do not fit one another."
+    columns = [column_from_json(c) for c in state["columns"]]
+    if state["bins"] is None: self = pretrained_row_model(columns, folder, settings)
+    else:
+        tokenizer = TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"])
+        codec = Codec(columns, tokenizer)
+        with models.quiet(): model = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True)
+        found, wanted = model.config.vocab_size, len(tokenizer.tokens)
+        if found != wanted: raise ValueError(f"the model has {found} tokens, the columns {wanted}")
+        self = cls(codec, model.to(models.resolve_device(settings.device)))
+    self.permutation = state["permutation"]
+    self.counts = {int(c): [np.array(n, dtype="int64") for n in counts] for c, counts in state["counts"].items()}
+    for c, counts in self.counts.items():
+        fit = c in range(len(columns[0])) and [n.shape for n in counts] == [(len(col),) for col in columns]
+        if not fit or min(n.min() for n in counts) < 0:
+            raise ValueError(f"the counts of class {c} do not fit the columns")
+    self.digests = None if state["digests"] is None else np.array(state["digests"], dtype="uint64")
+    return self
