@@ -7,20 +7,16 @@ __all__ = ['ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO']
 
 # %% ../nbs/16_oversampler.ipynb #da49a687
 import logging
-import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from numbers import Integral, Real
-from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import store_attr
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
-from safetensors import SafetensorError
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import clone
@@ -32,89 +28,21 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from tqdm import tqdm
-from . import saving, tables
+from . import tables
 from .core import LazyModule, documented, threads
-from .frames import as_array, as_frame
+from .frames import as_array
 from .permutation import PERMUTATIONS, leave_out
-from .schema import (
-    ConditionError, UnknownValueError, as_numbers, as_python, column_from_json, encode_column, encode_nearest,
-    infer_column, number_text, warn_of_words)
+from .saving import Savable
+from .schema import UnknownValueError, as_python, encode_column, infer_column, warn_of_words
 from .serialization import Rows
 from .settings import (
     ALL_ROWS, CONDITIONS, FINETUNE_ON, LABEL_FIRST, PRESETS, VERIFY, Sampling, Settings, Training, check_settings)
 
 # %% ../nbs/16_oversampler.ipynb #28ca1548
 candidates_ = LazyModule("imbllm.candidates")
-hub = LazyModule("huggingface_hub")
 rowmodel = LazyModule("imbllm.rowmodel")
-sampling_ = LazyModule("imbllm.sampling")
 xgboost = LazyModule("xgboost")
 _logger = logging.getLogger("imbllm")
-
-# %% ../nbs/16_oversampler.ipynb #a0000002
-def encode_table(
-    frame:pd.DataFrame, # Rows, the learnt columns, `(n, d)`
-    row_model, # A `RowModel` of them
-    handle_unknown:str="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
-    nearest:bool=False, # Is it no error if a number becomes the nearest one?
-) -> Rows: # The rows under the first label; -1 where the cell is missing or unknown
-    "Rows of a frame as codes. Raises `UnknownValueError` for a cell that the model cannot write, unless ignored."
-    if handle_unknown not in ("error", "ignore"):
-        raise ValueError(f"handle_unknown must be 'error' or 'ignore'; got {handle_unknown!r}.")
-    rows = Rows(np.zeros((len(frame), len(row_model.columns)), dtype="int64"))
-    for j, col in enumerate(row_model.columns[1:], 1):
-        s = frame.iloc[:, j - 1]
-        there = s.notna().to_numpy()
-        rows.codes[:, j], exact = encode_nearest(col, s)
-        if row_model.codec.char_ids[j] and (new := np.flatnonzero(~exact & there)).size:
-            texts = _spelled(row_model, j, as_numbers(col, s.iloc[new]))
-            exact[new] = [t is not None for t in texts]
-            rows.texts[j] = np.full(len(s), None)
-            rows.texts[j][new] = texts
-        refused = there & (rows.codes[:, j] < 0 if nearest else ~exact)
-        if handle_unknown == "error" and refused.any(): raise _unknown(col, row_model, j, s[refused].tolist()[0])
-    return rows
-
-def _spelled(row_model, j, numbers):
-    "Texts of numbers of column `j`; None for those that the grammar does not admit."
-    ids = row_model.codec.char_ids[j]
-    def admitted(text):
-        found = row_model.grammar.walk(j, tuple(ids.get(c) for c in text))
-        return found is not None and found[1] == text
-    texts = [number_text(v) for v in numbers]
-    return [t if admitted(t) else None for t in texts]
-
-def _unknown(col, row_model, j, value):
-    known = "numbers like those that it saw" if row_model.codec.char_ids[j] else "values that it saw"
-    return UnknownValueError(f"X: column {col.name!r} cannot be {value!r}: the model writes only {known}. "
-                             "handle_unknown='ignore' takes the nearest number, and leaves an unknown category out.")
-
-# %% ../nbs/16_oversampler.ipynb #a0000004
-def conditions_of(
-    given:dict|None, # What every row shall have, `{column: value, list of values or range (low, high)}`
-    row_model, # A `RowModel`
-) -> dict: # `{j: Condition}`, by the position of the column behind the label
-    "What is asked of each column. Raises `ConditionError` or `ValueError`, naming the column."
-    names = [c.name for c in row_model.columns[1:]]
-    if given is not None and not isinstance(given, dict):
-        raise ConditionError(f"given must be a dictionary, such as {{{names[0]!r}: value}}; got {given!r}.")
-    unknown = [name for name in given or {} if name not in names]
-    if unknown:
-        raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {names}.")
-    at = {1 + names.index(name): wanted for name, wanted in (given or {}).items()}
-    numbers = row_model.codec.char_ids
-    return {j: candidates_.condition_on(row_model.columns[j], wanted, numbers[j] is not None)
-            for j, wanted in at.items()}
-
-def decode_table(
-    rows:Rows, # Rows, `(n, 1 + d)`
-    row_model, # The `RowModel` that wrote them
-    conditions:dict=None, # What was asked of columns
-) -> pd.DataFrame: # The rows without the label, `(n, d)`
-    "Rows of codes as a frame of the learnt columns, with their own dtypes."
-    frame = sampling_.rows_to_frame(row_model.columns, rows).iloc[:, 1:]
-    for j, condition in (conditions or {}).items(): tables.put_cells(frame, j - 1, condition, rows.codes[:, j])
-    return frame
 
 # %% ../nbs/16_oversampler.ipynb #a0000008
 def fit_verifier(
@@ -136,7 +64,7 @@ def fit_verifier(
 
 def verify_rows(classifier, row_model, as_arrays, rows, label):
     "Which rows pass for the label by a classifier, and its log-probability."
-    X = decode_table(rows, row_model)
+    X = tables.decode_table(rows, row_model)
     return candidates_.verify_by_classifier(classifier, X.to_numpy() if as_arrays else X, label)
 
 # %% ../nbs/16_oversampler.ipynb #a0000012
@@ -150,7 +78,7 @@ class RowQueries:
     ) -> Rows: # The rows as codes; -1 where a cell is missing without having been so, or unknown
         "Rows of a table as codes, for `row_model_`. Raises `UnknownValueError` for a cell that the model cannot write."
         code = self.label_code(label)
-        return encode_table(self.table_.learnt(X), self.row_model_, handle_unknown).under(code)
+        return tables.encode_table(self.table_.learnt(X), self.row_model_, handle_unknown).under(code)
 
     def log_prob(self,
         X, # Rows, `(n, d)`, with the columns of the table
@@ -172,7 +100,7 @@ class RowQueries:
         model = self.row_model_
         model.require_label_first("log_prob")
         targets = [self.label_code(c) for c in (self.classes_ if label is None else [label])]
-        rows = encode_table(self.table_.learnt(X), model, handle_unknown)
+        rows = tables.encode_table(self.table_.learnt(X), model, handle_unknown)
         unknown = rows.codes < 0
         if handle_unknown == "error" and unknown.any():
             name = model.columns[int(unknown.any(0).argmax())].name
@@ -235,14 +163,14 @@ class RowQueries:
         self.row_model_.require_label_first("impute")
         X, host = tables.hosted(X)
         frame = self.table_.learnt(X)
-        rows = encode_table(frame, self.row_model_, handle_unknown, nearest=True)
+        rows = tables.encode_table(frame, self.row_model_, handle_unknown, nearest=True)
         rows.codes[:, 0] = self._label_codes(label, len(frame))
         seed, missing = self._drawn_seed(random_state), frame.isna().to_numpy()
         who = np.flatnonzero(missing.any(1))
         new, out = [], frame.copy()
         with tqdm(total=len(who), desc="imputing", disable=not self._bars(), delay=1, unit="row") as progress:
             for filled in self.row_model_.fill(rows[who], missing[who], self.settings, seed):
-                new.append(decode_table(filled, self.row_model_))
+                new.append(tables.decode_table(filled, self.row_model_))
                 progress.update(len(filled))
         if len(who): tables.fill_cells(out, missing, who, pd.concat(new, ignore_index=True), self.schema_)
         out = self.table_.whole(out, X)
@@ -256,93 +184,6 @@ class RowQueries:
             raise ValueError(f"label must be one class or one per row; got {len(labels)} for {n} rows.")
         code_of = {c: self.label_code(c) for c in set(labels)}
         return [code_of[c] for c in labels]
-
-# %% ../nbs/16_oversampler.ipynb #a0000014
-@documented
-class Savable:
-    "How an `ImbLLM` is kept: `save`, `load`, `push_to_hub`."
-    def save(self,
-        folder, # Folder to make
-        overwrite:bool=False, # Replace it if it exists?
-    ):
-        """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on what it holds.
-
-        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never
-        rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
-        again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
-        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears
-        complete or not at all; one that is replaced is whole until the new one is. Raises `FileExistsError` if it
-        exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for values that JSON cannot keep.
-        """
-        self._check_fitted()
-        def write(part):
-            row_model = self.row_model_.save(part, self.drop_copies)
-            saving.seal(part, dict(params=_plain_params(self), table=self.table_.to_json(), row_model=row_model))
-            card = saving.model_card(self.row_model_, self.settings.llm, Path(folder).name, self.drop_copies)
-            (part / "README.md").write_text(str(card), encoding="utf-8")
-        try: saving.write_folder(folder, write, overwrite)
-        except SafetensorError as e: raise OSError(f"{folder} could not be saved: {e}") from e
-
-    @classmethod
-    def load(cls,
-        folder, # Folder that `save` made, or the hub id of one that `push_to_hub` made
-        device:str="auto", # Where to put the model
-    ) -> "ImbLLM": # The sampler that was saved
-        """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before saving.
-
-        A name that is no folder is looked up on the Hugging Face hub. Raises `SavedModelError`, a `ValueError`, naming
-        what is missing, changed, pickled or of another version.
-        """
-        state = saving.unseal(folder := saving.find_folder(folder))
-        try: return cls()._restore(folder, state, device)
-        except saving.SavedModelError: raise
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, OSError, RuntimeError,
-                SafetensorError) as e:
-            raise saving.SavedModelError(f"{folder}/{saving.STATE} cannot be understood "
-                                         f"({type(e).__name__}: {e}).") from e
-
-    def _restore(self, folder, state, device):
-        "Become the sampler that a saved folder describes; returns `self`."
-        known = set(self.set_params(training=Training(), sampling=Sampling()).get_params())
-        unknown = sorted(set(state["params"]) - known)
-        if unknown:
-            raise saving.SavedModelError(f"{folder} was made by imbllm {state['version']}, which has the argument "
-                                         f"{unknown[0]!r} that this version lacks; load it with that version, or fit "
-                                         "again.")
-        self.set_params(**state["params"], device=device)
-        self._validate_params()
-        self.row_model_ = rowmodel.RowModel.load(folder, state["row_model"], self.settings)
-        self.table_ = tables.Table.from_json(state["table"], self.row_model_.columns[1:])
-        self._random = check_random_state(self.random_state)
-        self._seed, self.counts_, self.verifier_ = int(self._random.randint(2**31)), Counter(), None
-        self._set_classes()
-        return self
-
-    def push_to_hub(self,
-        repo_id:str, # `"user/name"`
-        private:bool=True, # Make a new repository private?
-        token=None, # Access token; default: the one that is logged in
-        commit_message:str="Upload ImbLLM", # Message of the commit
-    ): # Address of the commit
-        """Save the fitted model to a repository of the Hugging Face hub, with its model card.
-
-        Returns what the hub says of the commit. A new repository is private unless asked otherwise, because a saved
-        model lists values of the training data.
-        """
-        api = hub.HfApi(token=token)
-        with tempfile.TemporaryDirectory() as d:
-            folder = Path(d) / repo_id.split("/")[-1]
-            self.save(folder)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
-
-def _plain_params(sampler):
-    "Arguments of a sampler that JSON can hold, those of `training` and `sampling` as `training__lora`, and so on."
-    own = {k: v for k, v in sampler.get_params().items() if isinstance(v, (bool, int, float, str, list, dict))}
-    for name in ("checkpoint_dir", "training__checkpoint_dir", "device"): own.pop(name, None)
-    if not isinstance(sampler.settings.verify, str): own["verify"] = "classifier"
-    if sampler.llm is not None: own["llm"] = saving.public_name(sampler.llm)
-    return own | dict(preset=sampler.preset or sampler._preset)
 
 # %% ../nbs/16_oversampler.ipynb #7a5f53f3
 @documented
@@ -528,18 +369,19 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         tables.warn_of_columns(self.schema_, codes, stacklevel=5)
         wanted = [c for c, n in self.sampling_strategy_.items() if n > 0] or list(self.sampling_strategy_)
         targets = np.sort(encode_column(label, pd.Series(np.array(wanted, dtype=y.dtype))))
-        self._random = check_random_state(self.random_state)
-        self._seed, self.counts_ = int(self._random.randint(2**31)), Counter()
+        self._start_stream()
+        self.counts_ = Counter()
         self.verifier_ = fit_verifier(settings.verify, frame, codes[:, 0], self.schema_, self.table_.is_array,
                                       self._seed, settings.n_jobs or 1) # first: quick, and it may refuse the table
         row_model = rowmodel.new_row_model([label, *self.schema_.columns], codes, settings, self._seed)
         with row_model.computing(settings): row_model.fit(codes, targets, settings, self._seed, self._bars())
         self.row_model_ = row_model
-        self._set_classes()
         return codes
 
-    def _set_classes(self):
-        self.classes_ = self.row_model_.columns[0].values.iloc[sorted(self.row_model_.counts)].to_numpy()
+    def _start_stream(self):
+        "Begin the estimator's own stream of randomness."
+        self._random = check_random_state(self.random_state)
+        self._seed = int(self._random.randint(2**31))
 
     def _bars(self): return self.verbose > 1 or bool(self.verbose) and not tables.inside_others()
 
@@ -553,6 +395,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     @property
     def schema_(self): return self.table_.schema
+
+    @property
+    def classes_(self): return self.row_model_.columns[0].values.iloc[sorted(self.row_model_.counts)].to_numpy()
 
     @property
     def model_(self): return self.row_model_.model
@@ -599,7 +444,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         self._check_fitted()
         if not isinstance(n, Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}.")
         code = self.label_code(label)
-        conditions = conditions_of(given, self.row_model_)
+        conditions = tables.conditions_of(given, self.row_model_)
         seed, self.counts_ = self._drawn_seed(random_state), Counter()
         excluded = tables.Excluded(self.table_.excluded.columns)
         rng = np.random.default_rng(seed)
@@ -619,7 +464,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
                 total.update(counts)
                 self.counts_.update(counts)
                 progress.update(len(rows))
-                yield decode_table(rows, model, conditions)
+                yield tables.decode_table(rows, model, conditions)
         _logger.info("%d rows of class %s: %s", n, model.columns[0].texts[code],
                      ", ".join(f"{k} {what}" for what, k in total.most_common()))
 

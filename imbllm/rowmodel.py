@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 import numpy as np
-import pandas as pd
 import torch
 from fastcore.basics import patch
 from transformers import GPT2LMHeadModel
