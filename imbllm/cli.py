@@ -404,18 +404,11 @@ def _shares(text):
     return shares
 
 # %% ../nbs/30_cli.ipynb #efdb1d91
-def _cell_text(v): return "" if v != v else f"{v:.3f}" if isinstance(v, float) else str(v)
-
-def _markdown(table):
-    head = [str(table.index.name or ""), *map(str, table)]
-    rows = [[str(i), *map(_cell_text, row)] for i, row in zip(table.index, table.itertuples(index=False))]
-    def line(cells): return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-    return "".join(map(line, [head, ["---"] * len(head), *rows]))
-
 def _save_table(frame, folder, name):
     from imbllm.core import write_atomically
+    from imbllm.results import markdown
     write_table(frame.reset_index(), folder/f"{name}.csv")
-    write_atomically(folder/f"{name}.md", lambda part: Path(part).write_text(_markdown(frame), encoding="utf-8"))
+    write_atomically(folder/f"{name}.md", lambda part: Path(part).write_text(markdown(frame), encoding="utf-8"))
 
 def _save_figure(axes, folder, name):
     import matplotlib.pyplot as plt
@@ -474,12 +467,12 @@ def _write_report(results, folder):
 # %% ../nbs/30_cli.ipynb #0a279bdb
 def _bench_report(folder):
     "Print and write what the results in `folder` say."
-    from imbllm.results import results_frame
+    from imbllm.results import markdown, results_frame
     results = results_frame(folder)
     to = Path(folder)/"report"
     for name, overview in _write_report(results, to):
         print(f"\n{name}, means over data sets, best mean rank in minority F1 first (equal ranks: best mean "
-              f"first)\n\n{_markdown(overview)}")
+              f"first)\n\n{markdown(overview)}")
     failed = results[results["status"] == "failed"]
     for r in failed.itertuples(): print(f"failed: {r.dataset}, {r.method}, seed {r.seed}: {r.error}")
     print(f"{len(results) - len(failed)} results, {len(failed)} failed. Tables and figures are in {to}")

@@ -558,9 +558,8 @@ def parquet_frame(
     table, # Arrow table
 ): # -> DataFrame
     "An Arrow table as a DataFrame in which whole numbers stay whole."
-    import pandas as pd, pyarrow as pa
-    bits = "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64".split()
-    whole = {getattr(pa, t.lower())(): pd.api.types.pandas_dtype(t) for t in bits}
+    from imbllm.frames import nullable_dtypes
+    whole = nullable_dtypes()
     frame = table.to_pandas()
     frame = frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
     for name in frame.columns:

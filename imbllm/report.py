@@ -25,15 +25,14 @@ from .plots import ROW_COLORS
 from .rows import association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
 from .frames import as_frame, is_foreign
 from .privacy import dcr_share
-from .schema import encode_column, infer_schema
+from .schema import check_columns, encode_column, infer_schema
 
 # %% ../nbs/27_report.ipynb #4b7f4485
 def _check_table(name, frame, target):
     "Refuse what is no frame, has no rows, or lacks labels."
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"{name} must be a DataFrame with the label among its columns; got {type(frame).__name__}.")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice): raise ValueError(f"{name} has the column {twice[0]!r} more than once.")
+    check_columns(frame, name)
     if target not in frame:
         raise ValueError(f"{name} has no column {target!r}, which target names; "
                          f"its columns are {', '.join(map(repr, frame))}.")
