@@ -38,7 +38,9 @@ from imbllm.testing import find_gpt2_vocabulary
 from imbllm.schema import infer_schema
 from study import apart, arguments, save, serve_one, stamped
 
-TARGET, LR, CANDIDATES = "Income", 5e-4, 400
+TARGET = "Income"
+LR = 5e-4
+CANDIDATES = 400
 TRAIN = dict(batch_size=32, steps=5)
 BRIEF = dict(batch_size=8, steps=200)
 QUICK = dict(batch_size=8, steps=120)

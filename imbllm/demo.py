@@ -56,7 +56,10 @@ def _samplers(X, seed):
 
 def _compare(X, y, X_test, rare_test, label, seed):
     "Scores per way, probabilities on the test part per way, and the rebalanced tables."
-    model, scores, ps, tables = _classifier(X, seed), {}, {}, {}
+    model = _classifier(X, seed)
+    scores = {}
+    ps = {}
+    tables = {}
     for way, sampler in _samplers(X, seed).items():
         start = time.perf_counter()
         tables[way] = sampler.fit_resample(X, y) if sampler else (X, y)
@@ -71,7 +74,9 @@ def _part(X, y, rows): return X.iloc[rows].reset_index(drop=True), y.iloc[rows].
 
 def _on_splits(X, y, label, seed):
     "Scores of each way and split, probabilities of all rows per way, and the tables of the first split."
-    scores, ps, first = [], {}, None
+    scores = []
+    ps = {}
+    first = None
     splits = StratifiedKFold(_SPLITS, shuffle=True, random_state=seed).split(X, y)
     for i, (train, test) in enumerate(splits, 1):
         rare_test = (y.iloc[test] == label).to_numpy()

@@ -154,7 +154,7 @@ class RowQueries:
         """Fill the missing cells of rows by sampling: the label and the cells that are there are the prompt.
 
         Returns rows `(n, d)` in the container of `X`, with the same index; cells that are there stay as they are, and
-        columns that had gaps get the table's dtype. A given number is told as the nearest one that the model can write;
+        columns that had gaps get the table's dtype. A given number is written as the nearest one that the model knows;
         with `handle_unknown="ignore"` an unknown category is left out of the prompt. Needs a permutation that shows the
         label first. Raises `UnknownValueError` for an unknown category, `ValueError` for an unknown label or an absent
         column.
@@ -453,7 +453,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     def _frames(self, n, code, conditions, seed, n_jobs=None, known=None, bar=""):
         "New rows of a class as frames of the learnt columns."
-        model, total, classifier = self.row_model_, Counter(), None
+        model = self.row_model_
+        total = Counter()
+        classifier = None
         if self.verifier_ is not None:
             arrays = self.table_.is_array and self.settings.verify != "classifier"
             classifier = partial(verify_rows, self.verifier_, model, arrays)

@@ -178,7 +178,7 @@ def model_card(
         columns="\n".join(_card_row(c) for c in row_model.columns)))
 
 def public_name(llm):
-    "Name of a model without the path of its folder, which is nobody else's business."
+    "Name of a model; of a folder its last part, so that no path of this machine gets into what is shared."
     return Path(llm).name if Path(llm).is_dir() else str(llm)
 
 def _card_row(col):
