@@ -142,7 +142,8 @@ def padding_mask(
     real:torch.Tensor, # Which tokens are no padding, `(b, t)` bool; the padding is on the right
 ): # Attention mask, `(b, t)`, or None
     "Attention mask of rows that are padded on the right, or None."
-    return None if real.shape[1] > SHORT or bool(real.all()) else real.long()
+    needless = real.device.type == "cuda" or real.shape[1] > SHORT or bool(real.all())
+    return None if needless else real.long()
 
 # %% ../nbs/07_models.ipynb #788bd882
 class Activation(nn.Module):
@@ -222,6 +223,29 @@ def usual_attention(model):
     usual = model.config._attn_implementation == "sdpa"
     if usual and type(model).__name__ in PLAIN_HEADS: model.set_attn_implementation(ATTENTION)
     return model
+
+# %% ../nbs/07_models.ipynb #1febc83c
+class _Unmasked:
+    "Attention of each token to all that stand before it."
+    def attend(self, module, query, key, value, **kwargs):
+        return sdpa_attention_forward(module, query, key, value, None, **{**kwargs, "is_causal": True})
+
+_UNMASKED = _Unmasked()
+
+def reads_unmasked(
+    model, # A causal language model
+) -> bool:
+    "Is the model of the families in `PLAIN_HEADS`, with our attention over all that stands before?"
+    plain = type(model).__name__ in PLAIN_HEADS and not getattr(model.config, "sliding_window", None)
+    return plain and model.config._attn_implementation == ATTENTION
+
+def hidden_states(
+    model, # A causal language model that `reads_unmasked`
+    ids:torch.Tensor, # Token rows, padded on the right, `(b, t)`
+) -> torch.Tensor: # What the head reads, `(b, t, width)`
+    "What the head of the model reads at each token, `(b, t, width)`; meaningless at padding."
+    unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+    return model.base_model(input_ids=ids, attention_mask=unread, use_cache=False, packed=_UNMASKED)[0]
 
 # %% ../nbs/07_models.ipynb #5b0138c8
 def _without_functions(model):
