@@ -45,7 +45,7 @@ WINDOW = 16 # batches that are sorted by length together
 
 # %% ../nbs/08_finetuning.ipynb #3bef536d
 class Corpus:
-    """Batches of token rows: `codes` and `n_inter` fresh interpolated rows per epoch, each in a fresh order.
+    """Batches of token rows: `codes` and `n_inter` interpolated rows per epoch, each in a fresh order.
 
     `batch(t)` gives ids `(batch_size, longest)` and lengths of step `t`; it depends on `seed` and `t` only.
     """
@@ -99,7 +99,7 @@ class Corpus:
         codes = self.codes[np.where(real, chosen, 0)]
         order = permute(len(chosen), codes.shape[1] - 1, self.permutation, rng)
         if real.all(): return self.codec.rows(codes, order)
-        new = self.interpolation.draw(int((~real).sum()), rng)
+        new = self.interpolation.at(chosen[~real] - len(self.codes), rng)
         codes[~real] = new.codes
         order = leave_out(order, ~real[:, None] & ~self.interpolation.kept)
         return self.codec.rows(codes, order, {j: _placed(texts, ~real) for j, texts in new.texts.items()})

@@ -313,11 +313,11 @@ def _left_padded(codec, rows, order):
     gap = ids.shape[1] - length - len(codec.sep)
     return np.take_along_axis(ids, (np.arange(ids.shape[1]) - gap[:, None]) % ids.shape[1], 1), gap
 
-def _plain_sampling(codec, temperature):
-    "Configuration of `generate` for plain sampling up to the length of the longest row."
+def _plain_sampling(codec, temperature, padding):
+    "Configuration of `generate` for plain sampling up to the length of the longest row, behind so much padding."
     ends_inside = any(codec.end in ids for value_ids in codec.value_ids for ids in value_ids)
     return GenerationConfig(
-        do_sample=True, temperature=temperature, top_k=0, top_p=1., max_length=int(codec.longest().sum()) + 1,
+        do_sample=True, temperature=temperature, top_k=0, top_p=1., max_length=int(codec.longest().sum()) + 1 + padding,
         eos_token_id=None if ends_inside else codec.end, pad_token_id=codec.end, bos_token_id=codec.end)
 
 def _generate(model, ids, gap, config, seed):
@@ -387,7 +387,7 @@ def write_rows(
     """
     ids, gap = _left_padded(grammar.codec, rows, order[:, :given])
     seed = int(torch.randint(2**62, (1,), generator=generator))
-    written = _generate(model, ids, gap, _plain_sampling(grammar.codec, temperature), seed)
+    written = _generate(model, ids, gap, _plain_sampling(grammar.codec, temperature, int(gap.max())), seed)
     return _rows_of([read_row(grammar, tuple(row[g:].tolist())) for row, g in zip(written, gap)])
 
 # %% ../nbs/10_sampling.ipynb #00025e6d
