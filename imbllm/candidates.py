@@ -52,6 +52,7 @@ def prompt_rows(
     rng:np.random.Generator, # Source of randomness
     given:dict=None, # Codes of the cells that the user gives, `{j: code}`
     early=(), # Columns to be written right after the given ones
+    quota:bool=True, # Begin with each feature equally often? Else it is drawn
 ) -> tuple: # Codes, `(n, 1 + d)`, order, `(n, 1 + d)`, and the number of fields set
     """Rows to be completed: codes `(n, 1 + d)`, order `(n, 1 + d)` and how many fields of each order are set.
 
@@ -68,7 +69,7 @@ def prompt_rows(
         free = [j for j in range(1, m) if j not in given and j not in early]
         if not free: raise ConditionError("given: condition='x' begins with a feature, so one column must be without "
                                           "a condition, or have a single value.")
-        feature = _quota_features(first, n, free)
+        feature = _quota_features(first, n, free) if quota else rng.choice(free, n)
         _draw_values(codes, feature, counts, free, rng)
         rank[order == feature[:, None]] = -m - .5 # behind the label
         known += 1
@@ -513,7 +514,7 @@ class Candidates:
         counts = m.counts[self.label] if s.condition != "x" else [sum(c) for c in zip(*m.counts.values())]
         condition = "y" if s.condition == "borderline" else s.condition
         codes, order, known = prompt_rows(first, size, self.label, counts, condition, s.permutation, rng, self.codes,
-                                          list(self.allowed))
+                                          list(self.allowed), s.prompts == "quota")
         texts = {j: np.full(size, c.text, dtype=object) for j, c in self.conditions.items() if c.text is not None}
         return Rows(codes, texts), order, known
 

@@ -6,6 +6,7 @@
 __all__ = ['interpolate', 'Interpolation']
 
 # %% ../nbs/06_interpolation.ipynb #168d29d2
+import copy
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from .schema import nearest_codes, number_text
@@ -67,6 +68,8 @@ class Interpolation:
     with number texts for the columns in `as_texts`. Classes with a single row have no pair and are left out; `empty`
     tells that no class has one.
     """
+    drawn = None # rows that every epoch shows, where they were drawn once
+
     def __init__(self,
         columns:list, # The label's `Column` and those of the features
         codes:np.ndarray, # Minority rows, `(n, 1 + d)`
@@ -99,6 +102,22 @@ class Interpolation:
         rows = Rows(self.codes[i])
         for c, x in zip(self.ordered, numbers.T): self._put(rows, c, x)
         return rows
+
+    def once(self,
+        n:int, # How many rows
+        rng:np.random.Generator, # Source of randomness
+    ) -> "Interpolation": # -> A source that always gives these rows
+        """A source of `n` rows that are drawn now, once for all epochs."""
+        fixed = copy.copy(self)
+        fixed.drawn = self.draw(n, rng)
+        return fixed
+
+    def at(self,
+        places:np.ndarray, # Places among the interpolated rows of an epoch, `(n,)`
+        rng:np.random.Generator, # Source of randomness, for rows that are drawn afresh
+    ) -> Rows: # The rows
+        """The rows at these places of an epoch: fresh ones, or those that were drawn once."""
+        return self.draw(len(places), rng) if self.drawn is None else self.drawn[places]
 
     def _put(self, rows, c, x):
         "Put the numbers `x` into column `c`; where one is missing, the row keeps its code."

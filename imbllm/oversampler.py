@@ -197,8 +197,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     range with the observed decimals, the table's own dtypes.
 
     Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made
-    from the table and trained on the spot; any hub id or folder of a causal language model works too. What is set less
-    often stands in `imbllm.Training` and `imbllm.Sampling`.
+    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too. What is set less
+    often stands in `imbllm.Training` and `imbllm.Sampling`. `preset="paper"` follows the paper to the letter; the
+    chapter on the oversampler compares the two, sentence by sentence.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
     model in it, `history_` the training run, `classes_` the labels that were learnt and can be sampled,
@@ -235,7 +236,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     }
 
     def __init__(self, *,
-        llm=None, # `"embedded"`, a hub id or a folder
+        llm=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
         preset=None, # Defaults of the other arguments: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
         condition=None, # Prompt: `"yx"` label and a random feature, `"y"`, `"x"`, or `"borderline"`, the rest of a row
         permutation=None, # Order of the fields, see `imbllm.permutation`
@@ -290,7 +291,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         check_classification_targets(y)
         name = getattr(y, "name", None)
         X, y, _ = self._check_X_y(X, y)
-        self.sampling_strategy_ = check_sampling_strategy(self.sampling_strategy, y, self._sampling_type)
+        self.sampling_strategy_ = check_sampling_strategy(self._strategy(), y, self._sampling_type)
         self._learn(X, y, name)
         self.table_.excluded = self.table_.excluded.without_given(np.random.default_rng(self._seed))
         return self
@@ -325,13 +326,20 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         if not isinstance(X, pd.DataFrame): X = as_array(X)
         twice = isinstance(X, pd.DataFrame) and X.columns.has_duplicates # refused later, by name
         if not twice: validate_data(self, X=X, y=y, reset=True, skip_check_array=True)
-        try: tables.whole_counts(check_sampling_strategy(self.sampling_strategy, y, self._sampling_type))
+        strategy = self._strategy()
+        try: tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
         except ValueError as e:
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
         return X, y, binarize_y
 
+    def _strategy(self):
+        "What `sampling_strategy` means under the settings."
+        rarest = self.sampling_strategy == "auto" and self.settings.rarest_only
+        return "minority" if rarest else self.sampling_strategy
+
     def _fit_resample(self, X, y):
+        self.sampling_strategy_ = check_sampling_strategy(self._strategy(), y, self._sampling_type)
         wanted = {label: n for label, n in tables.whole_counts(self.sampling_strategy_).items() if n > 0}
         if not wanted: return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
         codes = self._learn(X, y, self._label_name)

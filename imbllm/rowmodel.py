@@ -74,7 +74,9 @@ def make_corpus(
         each = math.floor(size * ratio / (1 + ratio))
         wanted = {c: size - (each if c in paired else 0) for c in np.unique(rows[:, 0])}
         rows = balanced(rows, wanted, rng)
-    return Corpus(codec, rows, source, each * len(source.groups), settings.permutation, batch_size, seed)
+    n_inter = each * len(source.groups)
+    if not settings.fresh_interpolation and not source.empty: source = source.once(n_inter, rng)
+    return Corpus(codec, rows, source, n_inter, settings.permutation, batch_size, seed)
 
 def rows_per_update(codec, settings):
     "Rows in an update: those asked for, or fewer where rows are so long that an update would take much longer."
@@ -142,11 +144,13 @@ class RowModel:
         model, # A causal language model of `transformers`; its vocabulary is trimmed in place
         tokenizer, # Its tokenizer
         device=None, # Where to put the model; None leaves it where it is
+        trim:bool=True, # Trim the vocabulary to what rows of the table need?
     ) -> "RowModel": # Not fitted yet
         "A pre-trained model, its vocabulary trimmed to what rows of the table need. Raises `ValueError` for long rows."
         full = Codec(columns, TextTokenizer(tokenizer))
         models.check_context(full, models.context_limit(model))
-        trimmed = models.trim_vocabulary(model, full.kept_ids())
+        every = np.arange(model.get_input_embeddings().weight.shape[0])
+        trimmed = models.trim_vocabulary(model, full.kept_ids() if trim else every)
         if device is not None: model.to(device)
         return cls(full.renumbered(trimmed.kept), model, tokenizer, trimmed)
 
@@ -213,7 +217,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "drop_copies", "given"}
+            "drop_copies", "prompts", "rarest_only", "given"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -277,7 +281,8 @@ def pretrained_row_model(columns, llm, settings):
     device = models.resolve_device(settings.device)
     dtype = torch.bfloat16 if settings.lora is not None and _bf16(settings, device) else torch.float32
     model, tokenizer = models.load_llm(str(llm), dtype, settings.attn_implementation, settings.load_in_4bit)
-    return RowModel.pretrained(columns, model, tokenizer, None if settings.load_in_4bit else device)
+    place = None if settings.load_in_4bit else device
+    return RowModel.pretrained(columns, model, tokenizer, place, settings.trim_vocabulary)
 
 def _balanced_weights(columns, codes):
     "Share of each present value per column, every class counting the same."
@@ -287,9 +292,19 @@ def _balanced_weights(columns, codes):
 # %% ../nbs/13_rowmodel.ipynb #8bcb483c
 @patch(as_prop=True)
 def batch_size(self:RowModel):
-    "Rows at once: a thousand, or what a share of memory holds, by the tokens of a row and the values of a choice."
-    tokens = 2**18 if self.trimmed is None else 2**14 if self.model.device.type == "cpu" else 2**16
-    return min(1024, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+    "Rows at once: a thousand (four on a GPU), or what memory holds, by the tokens of a row and the values of a choice."
+    on_gpu = self.model.device.type == "cuda"
+    tokens = _gpu_tokens(self.model) if on_gpu else 2**18 if self.trimmed is None else 2**14
+    most = 4096 if on_gpu else 1024
+    return min(most, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+
+def _gpu_tokens(model):
+    "Tokens whose keys and values take a sixth of the memory of a GPU."
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_per_token = 2 * config.num_hidden_layers * heads * size * 4
+    return torch.cuda.get_device_properties(model.device).total_memory // (6 * bytes_per_token)
 
 @patch
 @contextmanager

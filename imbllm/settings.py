@@ -23,9 +23,11 @@ class Training(BaseEstimator):
         "interpolation": [StrOptions({"neighbors", "random"}), None],
         "interpolation_ratio": [Interval(Real, 0, None, closed="left")],
         "interpolate_categories": ["boolean", None],
+        "fresh_interpolation": ["boolean", None],
         "k_neighbors": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_bins": [Interval(Integral, 2, None, closed="left")],
+        "trim_vocabulary": ["boolean", None],
         "lora": [Interval(Integral, 1, None, closed="left"), dict, None],
         "gradient_checkpointing": ["boolean"],
         "load_in_4bit": ["boolean"],
@@ -40,9 +42,11 @@ class Training(BaseEstimator):
         interpolation=None, # Interpolate between nearest `"neighbors"`, or `"random"` pairs as in the paper
         interpolation_ratio=1., # Interpolated rows per epoch and class, as a multiple of the majority (or real) rows
         interpolate_categories=None, # Do interpolated rows keep the categories of x_i?
+        fresh_interpolation=None, # Draw interpolated rows anew for each batch? Else once
         k_neighbors=5, # How many neighbours
         validation_fraction=None, # Share of rows to hold out, to stop when their likelihood no longer improves
         n_bins=50, # Embedded model: bins of a number with more distinct values
+        trim_vocabulary=None, # Pre-trained model: keep only the tokens that rows of the table can have?
         lora=None, # Train low-rank adapters only: their rank, or arguments of `peft.LoraConfig`
         gradient_checkpointing=False, # Recompute activations, to save memory?
         load_in_4bit=False, # Load a pre-trained model in 4 bits (CUDA, with `lora`)?
@@ -58,17 +62,21 @@ class Training(BaseEstimator):
 class Sampling(BaseEstimator):
     """How candidate rows are written, rejected and chosen. Arguments left at `None` take the value of the preset."""
     _parameter_constraints = {
-        "constrained": ["boolean"],
+        "constrained": ["boolean", None],
+        "prompts": [StrOptions({"quota", "drawn"}), None],
         "critic_strength": [Interval(Real, 0, None, closed="left"), None],
         "budget": [Interval(Real, 1, None, closed="left")],
         "keep_original": ["boolean", None],
+        "rarest_only": ["boolean", None],
     }
 
     def __init__(self, *,
-        constrained=True, # Decode under the grammar? Else write freely, and reject what is no row
+        constrained=None, # Decode under the grammar? Else write freely, and reject what is no row
+        prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
         critic_strength=None, # How much a candidate's log-odds of its label count when one of several is chosen
         budget=200, # Candidate rows to draw, at most, per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
+        rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
     ):
         store_attr(store_args=False)
 
@@ -84,13 +92,15 @@ def qualified(
 # %% ../nbs/12_settings.ipynb #f3a8573e
 DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
-    verify="none", candidates=4, critic_strength=.5, keep_original=True, interpolation="neighbors",
-    interpolate_categories=True)
+    verify="none", candidates=4, critic_strength=.5, keep_original=True, rarest_only=False, constrained=True,
+    prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
+    trim_vocabulary=True)
 
 PRESETS = {
     "paper": dict(
         llm="distilgpt2", finetune_on="minor+interpolate", temperature=.7, candidates=1, keep_original=False,
-        interpolation="random", interpolate_categories=False),
+        rarest_only=True, constrained=False, prompts="drawn", interpolation="random", interpolate_categories=False,
+        fresh_interpolation=False, trim_vocabulary=False),
     "great": dict(
         condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7, candidates=1),
     "predllm": dict(
@@ -131,8 +141,10 @@ class Settings:
     critic_strength:float
     drop_copies:bool
     constrained:bool
+    prompts:str
     budget:float
     keep_original:bool
+    rarest_only:bool
     batch_size:int
     learning_rate:float
     epochs:int|None
@@ -140,9 +152,11 @@ class Settings:
     interpolation:str
     interpolation_ratio:float
     interpolate_categories:bool
+    fresh_interpolation:bool
     k_neighbors:int
     validation_fraction:float|None
     n_bins:int
+    trim_vocabulary:bool
     lora:int|dict|None
     gradient_checkpointing:bool
     load_in_4bit:bool
