@@ -11,6 +11,7 @@ import math, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
@@ -18,7 +19,7 @@ from scipy.stats import chi2
 from .grammar import Grammar, number_start
 from .models import attention_weights
 from .permutation import permute
-from .sampling import decode_rows, field_log_probs, rows_log_prob, seeded_generator, write_rows
+from .sampling import decode_rows, decode_scored, field_log_probs, rows_log_prob, seeded_generator, write_rows
 from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
 from .serialization import Codec, Rows
 
@@ -288,6 +289,7 @@ def log_odds(
     label:int, # Code of the label
     others:dict, # Share of each other label, `{code: share}`
     orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
+    own:np.ndarray=None, # Log p(row | label) under each order, `(k, n)`, if it is known
 ) -> np.ndarray: # Log-odds of the label, `(n,)`, in nats
     """Log p(row | label) - log sum of share x p(row | other label), `(n,)`, in nats.
 
@@ -295,7 +297,7 @@ def log_odds(
     """
     def under(c): return np.stack([field_log_probs(model, grammar, rows.under(c), o).sum(1) for o in orders])
     rest = np.logaddexp.reduce([math.log(share) + under(c) for c, share in others.items()], axis=0)
-    return (under(label) - rest).mean(0)
+    return ((under(label) if own is None else own) - rest).mean(0)
 
 # %% ../nbs/11_candidates.ipynb #2ab61e24
 def _time_for(weight, n):
@@ -434,6 +436,13 @@ def row_digests(codes):
     "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
     return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
 
+class _AsWritten(NamedTuple):
+    "How candidates were written."
+    order:np.ndarray # Order of their columns, `(n, 1 + d)`, the label first
+    log_prob:np.ndarray # Log p(row | label) under that order, `(n,)`
+
+    def take(self, which): return _AsWritten(self.order[which], self.log_prob[which])
+
 class Candidates:
     "Candidate rows of one class: called with a key, the candidates before and a size, `Rows` and why each is rejected."
     def __init__(self,
@@ -477,25 +486,31 @@ class Candidates:
 
     def __call__(self, key, first, size):
         "Rows for a request of `size`, `per_row` candidates for each, and why each is rejected."
-        rows, rejected = self.written(key, first, size * self.per_row)
+        rows, rejected, written = self.written(key, first, size * self.per_row)
         if self.per_row == 1: return rows, rejected
         rng = np.random.default_rng([self.seed, self.label, *key, 1])
         good = np.flatnonzero(rejected == "")
-        kept = choose(self._scores(rows[good], rng), min(size, len(good)), self.settings.critic_strength, rng,
+        scores = self._scores(rows[good], rng, written and written.take(good))
+        kept = choose(scores, min(size, len(good)), self.settings.critic_strength, rng,
                       self.row_model.missing(rows.codes[good]))
         rejected[np.delete(good, kept)] = "passed over"
         return rows, rejected
 
     def written(self, key, first, size):
-        "Candidates as they were written, and why each is rejected: no row, another label, not verified, a copy."
+        """Candidates, why each is rejected (no row, another label, not verified, a copy), and how they were written.
+
+        The last is None where the model's own probabilities are not those of the whole grammar.
+        """
         m, s = self.row_model, self.settings
         rng = np.random.default_rng([self.seed, self.label, *key])
         generator = seeded_generator(self.seed, self.label, *key)
+        written = None
         if self._from_border: rows, rejected = self._from_rows(size, rng, generator)
         else:
             prompt = self._prompt(first, size, rng)
             if s.constrained:
-                rows = decode_rows(m.model, self.grammar, *prompt, s.temperature, generator)
+                rows, log_prob = decode_scored(m.model, self.grammar, *prompt, s.temperature, generator)
+                if self._critic_reads_once: written = self._as_written(prompt, log_prob)
                 rows.texts = {j: t for j, t in rows.texts.items() if j not in self.codes} # the nearest known one counts
                 rejected = np.full(size, "", dtype=object)
             else: rows, rejected = write_rows(m.model, self.grammar, *prompt, s.temperature, generator)
@@ -506,7 +521,21 @@ class Candidates:
         if s.drop_copies:
             digests = row_digests(m.known_codes(rows, self.conditions))
             rejected[(rejected == "") & np.isin(digests, m.digests)] = "copy"
-        return rows, rejected
+        return rows, rejected, written
+
+    @property
+    def _critic_reads_once(self):
+        "Does the critic take the likelihood of a candidate from how it was written?"
+        return self.per_row > 1 and self.settings.critic_strength and not self.allowed
+
+    def _as_written(self, prompt, log_prob):
+        "Orders of candidates, and their log-probabilities given the label: those of the prompt are added."
+        rows, order, known = prompt
+        m = self.row_model
+        if known > 1:
+            begun = np.c_[order[:, :known], np.full(len(order), -1)] # the row goes on
+            log_prob = log_prob + field_log_probs(m.model, m.grammar, rows, begun).sum(1)
+        return _AsWritten(order, log_prob)
 
     def _prompt(self, first, size, rng):
         "Prompts of a batch: `Rows`, the orders of their columns, and how many fields are set."
@@ -542,10 +571,10 @@ class Candidates:
                              "predicts codes of labels, or verify='none'.")
         return self.classifier(rows, self.label)
 
-    def _scores(self, rows, rng):
+    def _scores(self, rows, rng, written=None):
         "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
         score = np.zeros(len(rows))
-        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng)
+        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng, written)
         if self.known is not None:
             score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
         return score

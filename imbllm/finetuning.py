@@ -11,7 +11,6 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 import numpy as np
 import torch
@@ -22,8 +21,8 @@ from tqdm import tqdm
 from .core import write_atomically
 from .interpolation import Interpolation
 from .models import (
-    context_limit, hidden_states, key_dropout, logits_among, logits_at, padding_mask, reads_unmasked,
-    usual_attention)
+    context_limit, hidden_states, key_dropout, logits_at, padding_mask, reads_unmasked, usual_attention)
+from .fields import FieldLM, negative_log_likelihood
 from .permutation import leave_out, permute
 from .serialization import Codec
 
@@ -45,9 +44,11 @@ WINDOW = 16 # batches that are sorted by length together
 
 # %% ../nbs/08_finetuning.ipynb #3bef536d
 class Corpus:
-    """Batches of token rows: `codes` and `n_inter` interpolated rows per epoch, each in a fresh order.
+    """Batches of rows: `codes` and `n_inter` interpolated rows per epoch, each in a fresh order.
 
-    `batch(t)` gives ids `(batch_size, longest)` and lengths of step `t`; it depends on `seed` and `t` only.
+    `batch(t)` gives what a model learns in step `t`; it depends on `seed` and `t` only. For a text model these are ids
+    `(batch_size, longest)` and lengths, for the embedded model numbers of fields and their columns,
+    `(batch_size, 1 + d)` each.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
@@ -71,8 +72,8 @@ class Corpus:
 
     def batch(self,
         t:int, # Number of the step, from 0
-    ) -> tuple: # Ids, `(rows, longest)`, and lengths, `(rows,)`
-        """Ids `(rows, longest)` of step `t`, padded with the end token, and the rows' lengths."""
+    ) -> tuple: # Ids `(rows, longest)` and lengths `(rows,)`, or fields and columns, `(rows, 1 + d)` each
+        """Ids of step `t`, padded with the end token, and the rows' lengths; or fields and columns."""
         epoch, at = divmod(t, self.per_epoch)
         window = epoch, at // WINDOW
         if self._window[0] != window: self._window = window, self._draw_window(*window)
@@ -83,7 +84,11 @@ class Corpus:
         rng = np.random.default_rng([self.seed, epoch, window])
         size = self.batch_size
         chosen = self._shuffled(epoch)[window * WINDOW * size:(window + 1) * WINDOW * size]
-        ids, length = self._token_rows(chosen, rng)
+        codes, order, texts = self._rows(chosen, rng)
+        if self.codec.by_field:
+            fields = self.codec.piece(codes, order)
+            return [(fields[i:i + size], order[i:i + size]) for i in range(0, len(chosen), size)]
+        ids, length = self.codec.rows(codes, order, texts)
         by_length = np.argsort(length, kind="stable")
         parts = [by_length[i:i + size] for i in range(0, len(chosen), size)]
         return [(ids[p, :length[p].max()], length[p]) for p in (parts[i] for i in rng.permutation(len(parts)))]
@@ -93,16 +98,16 @@ class Corpus:
             self._shuffle = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n)
         return self._shuffle[1]
 
-    def _token_rows(self, chosen, rng):
-        "Token rows of the chosen rows of the epoch; numbers from the count of real rows on mean interpolated ones."
+    def _rows(self, chosen, rng):
+        "Codes, orders and number texts of the chosen rows; numbers from the count of real rows on mean new ones."
         real = chosen < len(self.codes)
         codes = self.codes[np.where(real, chosen, 0)]
         order = permute(len(chosen), codes.shape[1] - 1, self.permutation, rng)
-        if real.all(): return self.codec.rows(codes, order)
+        if real.all(): return codes, order, {}
         new = self.interpolation.at(chosen[~real] - len(self.codes), rng)
         codes[~real] = new.codes
         order = leave_out(order, ~real[:, None] & ~self.interpolation.kept)
-        return self.codec.rows(codes, order, {j: _placed(texts, ~real) for j, texts in new.texts.items()})
+        return codes, order, {j: _placed(texts, ~real) for j, texts in new.texts.items()}
 
 def _placed(texts, there):
     "The texts in the rows that `there` marks, None in the others."
@@ -156,10 +161,10 @@ def _read(path):
     with safe_open(path, "pt") as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["state"])
 
 # %% ../nbs/08_finetuning.ipynb #771d42c5
-def _learnt(ids, length, forced):
+def _learnt(ids, length):
     "Which tokens are no padding, and which of those are learnt: two masks `(b, t)`."
     real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
-    target = real.clone() if forced is None else real & ~torch.isin(ids, forced)
+    target = real.clone()
     target[:, 0] = False
     return real, target
 
@@ -167,84 +172,44 @@ def row_loss(
     model, # A causal language model
     ids:torch.Tensor, # Token rows, `(b, t)`
     length:torch.Tensor, # Their lengths, `(b,)`
-    forced:torch.Tensor=None, # Ids that are never sampled, `(k,)`: nothing is learnt of when they come
     total:float=None, # Divide the sum by this, for a part of a batch; default: by the rows' own number of learnt tokens
-    competing=None, # `CompetingTokens`: which tokens compete for a place; default: all of them
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
     """Mean negative log-likelihood of the tokens after the first, in nats.
 
-    Padding on the right and `forced` tokens count for nothing. Source: the maximum-likelihood fine-tuning of the paper.
+    Padding on the right counts for nothing. Source: the maximum-likelihood fine-tuning of the paper.
     """
-    real, target = _learnt(ids, length, forced)
+    real, target = _learnt(ids, length)
     where = target.roll(-1, 1)
     wanted = ids[target]
     inputs = dict(input_ids=ids, attention_mask=padding_mask(real), use_cache=False)
-    count = max(len(wanted) if total is None else total, 1)
-    if competing is not None: return competing.negative_log_likelihood(model, where, wanted, inputs) / count
     logits = logits_at(model, where, **inputs).float()
     if total is None: return cross_entropy(logits, wanted)
-    return cross_entropy(logits, wanted, reduction="sum") / count
-
-# %% ../nbs/08_finetuning.ipynb #ac685a0d
-MANY_TOKENS = 2048 # a larger vocabulary of a table is learnt column by column
-
-class CompetingTokens:
-    """Which tokens of a `TableTokenizer` can stand in the same place of a row, a group each.
-
-    A group is the values of a column, or the places inside a bin at the same level.
-    """
-    def __init__(self, codec, device):
-        group = _groups(codec)
-        order = group.argsort(stable=True)
-        sizes = torch.bincount(group)
-        place = torch.cat([torch.arange(n) for n in sizes])
-        self.group = group.to(device)
-        self.tokens = order.to(device).split(sizes.tolist()) # of each group
-        self.place = torch.empty_like(order).scatter_(0, order, place).to(device) # of each token in its group
-
-    def negative_log_likelihood(self, model, where, wanted, inputs):
-        "Of the `wanted` ids at the places `where`, each among the tokens of its group; the sum, in nats."
-        group = self.group[wanted]
-        sizes = torch.bincount(group, minlength=len(self.tokens)).tolist()
-        rows = group.argsort(stable=True).split(sizes)
-        there = [g for g, size in enumerate(sizes) if size]
-        logits = logits_among(model, where, [rows[g] for g in there], [self.tokens[g] for g in there], **inputs)
-        places = [self.place[wanted[rows[g]]] for g in there]
-        return sum(cross_entropy(l.float(), at, reduction="sum") for l, at in zip(logits, places))
-
-def _groups(codec):
-    "Number of the group of each token, `(vocabulary,)`; names and the end of a row are in group 0."
-    group = torch.zeros(len(codec.tokenizer.tokens), dtype=torch.long)
-    for j, value_ids in enumerate(codec.value_ids):
-        for level, ids in enumerate(zip_longest(*value_ids)):
-            number = 1 + j if level == 0 else len(codec.value_ids) + level
-            group[[i for i in ids if i is not None]] = number
-    return group
+    return cross_entropy(logits, wanted, reduction="sum") / total
 
 # %% ../nbs/08_finetuning.ipynb #5285c2fa
-class _Loss:
-    "The loss of rows of a codec: what is learnt of them, and which tokens compete."
-    def __init__(self, codec, learn_names, device):
-        names = None if learn_names else getattr(codec.tokenizer, "names", None)
-        many = names is not None and len(codec.tokenizer.tokens) > MANY_TOKENS
-        self.forced = None if names is None else torch.tensor(names, device=device)
-        self.competing = CompetingTokens(codec, device) if many else None
+def _loss(model, *batch, total=None):
+    "The loss of a batch: of a text model per token, of the embedded model per row."
+    if not isinstance(model, FieldLM): return row_loss(model, *batch, total=total)
+    return negative_log_likelihood(model, *batch) / (len(batch[0]) if total is None else total)
 
-    def __call__(self, model, ids, length, total=None):
-        return row_loss(model, ids, length, self.forced, total, self.competing)
+def _n_learnt(model, *batch):
+    "By how much the loss of a batch counts among others: its learnt tokens, or its rows."
+    if isinstance(model, FieldLM): return torch.tensor(len(batch[0]), device=batch[0].device)
+    return _learnt(*batch)[1].sum()
 
-    def n_learnt(self, ids, length): return _learnt(ids, length, self.forced)[1].sum()
-
-    @torch.no_grad()
-    def mean(self, model, batches):
-        "Of held-out batches, each counting by its rows."
-        sums = [(self(model, ids, length) * len(length), len(length)) for ids, length in batches]
-        return float(sum(s for s, _ in sums) / sum(n for _, n in sums))
+@torch.no_grad()
+def _mean_loss(model, batches):
+    "Loss of held-out batches, each counting by its rows."
+    sums = [(_loss(model, *batch) * len(batch[0]), len(batch[0])) for batch in batches]
+    return float(sum(s for s, _ in sums) / sum(n for _, n in sums))
 
 # %% ../nbs/08_finetuning.ipynb #cd3d9c1a
 @dataclass
 class History:
-    "What a run did: training loss per step and held-out loss `(step, loss)`, in nats per token; the best of these."
+    """What a run did: training loss per step and held-out loss `(step, loss)`; the best of these.
+
+    In nats: per token of a text model, per row of the embedded model.
+    """
     loss:list=field(default_factory=list)
     valid:list=field(default_factory=list)
     best:float=math.inf
@@ -333,16 +298,16 @@ def _on(batch, device): return tuple(torch.as_tensor(v, device=device) for v in 
 
 def _parts(batch, n):
     "A batch in `n` parts of rows, fewer if it has fewer rows."
-    ids, length = batch
-    n = min(n, len(ids))
-    return [(i[:, :int(l.max())], l) for i, l in zip(ids.tensor_split(n), length.tensor_split(n))]
+    n = min(n, len(batch[0]))
+    parts = list(zip(*(v.tensor_split(n) for v in batch)))
+    if batch[1].ndim == 2: return parts # fields and columns
+    return [(ids[:, :int(length.max())], length) for ids, length in parts]
 
 # %% ../nbs/08_finetuning.ipynb #b7e2809b
 class _Step:
     "Makes the updates of a run; called with the number of the step and its batch, it returns the loss."
-    def __init__(self, run, loss, processes, lr, steps, bf16, seed):
+    def __init__(self, run, processes, lr, steps, bf16, seed):
         self.run = run
-        self.loss = loss
         self.processes = processes
         self.lr = lr
         self.steps = steps
@@ -386,10 +351,10 @@ class _Step:
     def _gradients(self, t, parts, total):
         "Compute the gradients of a batch; returns its loss."
         loss = 0.
-        for i, (ids, length) in enumerate(parts, 1):
+        for i, part in enumerate(parts, 1):
             key_dropout(self.run.model, self.seed, t, self.processes.rank, i)
             with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.bf16):
-                part_loss = self.loss(self.processes.model, ids, length, total)
+                part_loss = _loss(self.processes.model, *part, total=total)
             self.processes.backward(part_loss)
             loss += part_loss.item()
         return loss
@@ -397,7 +362,7 @@ class _Step:
     def _total(self, batch):
         "Learnt tokens of the whole batch, by which each part is divided; None for a batch that is one part."
         if self.n_parts == self.processes.world == 1: return None
-        return float(self.processes.mean(self.loss.n_learnt(*batch).double()))
+        return float(self.processes.mean(_n_learnt(self.run.model, *batch).double()))
 
     def _halve(self):
         self.n_parts *= 2
@@ -428,14 +393,13 @@ def _ahead(make, steps, most=32):
                 yield t, made.result()
         finally: thread.shutdown(cancel_futures=True)
 
-def _evened(batch, rows, longest, end, forced):
+def _evened(batch, rows, longest, end):
     "Ids and targets of a batch in its usual shape, `(rows, longest)` each, and one over the number of targets, `(1,)`."
     ids, length = batch
     n, t = ids.shape
     even = np.full((rows, longest), end)
     even[:n, :t] = ids
     learnt = np.arange(1, t) < length[:, None]
-    if forced is not None: learnt &= ~np.isin(ids[:, 1:], forced)
     target = np.full((rows, longest), -100)
     target[:n, :t - 1] = np.where(learnt, ids[:, 1:], -100)
     return even, target, np.array([1 / max(learnt.sum(), 1)], dtype="float32")
@@ -530,12 +494,11 @@ def _reseed(device, *key):
 class _GpuStep(_Step):
     """The same on one GPU, without waiting for it: losses stay there until `read`.
 
-    For a model that `reads_unmasked` and a loss in which all tokens compete.
+    For a text model that `reads_unmasked`.
     """
     def __init__(self, *args, batch_size):
         super().__init__(*args)
         self.batch_size = batch_size
-        self.forced = None if self.loss.forced is None else self.loss.forced.cpu().numpy()
         self.limit = context_limit(self.run.model) or 2**31
         self.graphs = _Graphs(self._quick_gradients, self.run.named.values(), self.run.device.type == "cuda")
         self.compiled = self.run.device.type == "cuda" and (_has_compiled or self.steps >= COMPILE_FROM)
@@ -547,7 +510,7 @@ class _GpuStep(_Step):
         def make(t):
             batch = corpus.batch(t)
             longest = max(batch[0].shape[1], min(-(-batch[0].shape[1] // ROUND) * ROUND, self.limit))
-            even = [torch.from_numpy(v) for v in _evened(batch, self.batch_size, longest, end, self.forced)]
+            even = [torch.from_numpy(v) for v in _evened(batch, self.batch_size, longest, end)]
             return batch, [v.pin_memory() for v in even] if pinned else even
         return _ahead(make, steps)
 
@@ -613,12 +576,12 @@ class _GpuStep(_Step):
         loss.backward()
         return loss.detach()
 
-def _step_of(run, loss, processes, *settings, corpus, recomputing):
+def _step_of(run, processes, *settings, corpus, recomputing):
     "The `_Step` for a run."
     alone = run.device.type == "cuda" and processes.world == 1 and not recomputing
-    quick = alone and loss.competing is None and reads_unmasked(usual_attention(run.model))
-    if not quick: return _Step(run, loss, processes, *settings)
-    return _GpuStep(run, loss, processes, *settings, batch_size=corpus.batch_size)
+    quick = alone and not corpus.codec.by_field and reads_unmasked(usual_attention(run.model))
+    if not quick: return _Step(run, processes, *settings)
+    return _GpuStep(run, processes, *settings, batch_size=corpus.batch_size)
 
 # %% ../nbs/08_finetuning.ipynb #1036832a
 @contextmanager
@@ -663,7 +626,6 @@ def finetune(
     checkpoint_dir=None, # Folder of the checkpoint; resumes if there is one
     checkpoint_every:int=100, # Steps between two checkpoints
     fingerprint:str="", # What identifies this run's data and settings
-    learn_names:bool=False, # Learn when a table's own column names come, too (a pre-trained vocabulary always does)
     bf16:bool=False, # Compute in bfloat16, weights stay float32
     gradient_checkpointing:bool=False, # Recompute each layer on the way back rather than keep it, to save memory
     seed:int=0, # Seed of dropout
@@ -687,8 +649,7 @@ def finetune(
     if h.loss: _logger.info("%s: going on at update %d of %d", checkpoint_dir, len(h.loss), steps)
     processes = _Processes(run)
     rank, world = processes.rank, processes.world
-    loss = _Loss(corpus.codec, learn_names, run.device)
-    step = _step_of(run, loss, processes, lr, steps, bf16, seed, corpus=corpus, recomputing=gradient_checkpointing)
+    step = _step_of(run, processes, lr, steps, bf16, seed, corpus=corpus, recomputing=gradient_checkpointing)
     held = [_on(held_out.batch(t), run.device) for t in range(held_out.per_epoch)] if held_out else []
     rows = corpus.batch_size * world
     bar = _bar(steps * rows, len(h.loss) * rows, hidden=not verbose or rank > 0)
@@ -699,7 +660,7 @@ def finetune(
             done = t + 1
             if held and done % eval_every == 0:
                 model.eval()
-                with step.measuring(): run.measured(loss.mean(model, held), done, patience)
+                with step.measuring(): run.measured(_mean_loss(model, held), done, patience)
                 model.train()
             due = done % checkpoint_every == 0 or done == steps or h.stopped
             if due or done % READ_EVERY == 0: step.read(h.loss)

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 import torch
 from fastcore.basics import patch
-from transformers import GPT2LMHeadModel
 from . import candidates, models, sampling
 from .candidates import Candidates, Halving, accepted_rows, row_digests
 from .core import documented, in_parallel, threads
+from .fields import FieldLM, embedded_model
 from .finetuning import Corpus, balanced, finetune
 from .grammar import SPELLED, Grammar
 from .interpolation import Interpolation
@@ -133,10 +133,8 @@ class RowModel:
     ) -> "RowModel": # Not fitted yet
         "A fresh small model of the table's own vocabulary. Raises `ValueError` for rows beyond 4,000 tokens."
         codec = Codec(columns, tokenizer)
-        context = models.check_context(codec, EMBEDDED_CONTEXT)
-        model = models.embedded_model(len(tokenizer.tokens), context, seed)
-        if smooth: models.smooth_numbers(model, codec, seed)
-        return cls(codec, model.to(device))
+        models.check_context(codec, EMBEDDED_CONTEXT)
+        return cls(codec, embedded_model(codec, seed, smooth=smooth).to(device))
 
     @classmethod
     def pretrained(cls,
@@ -188,11 +186,17 @@ def log_prob(self:RowModel,
     return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
 
 @patch
-def log_odds(self:RowModel, rows, label, rng):
-    "Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats."
+def log_odds(self:RowModel, rows, label, rng, written=None):
+    """Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats.
+
+    In the orders in which the rows were `written`, whose probabilities are known, or else in random ones.
+    """
     others = [c for c in self.counts if c != label]
+    shares = {c: 1 / len(others) for c in others}
+    if written is not None:
+        return candidates.log_odds(self.model, self.grammar, rows, label, shares, written.order[None], written.log_prob)
     orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
-    return candidates.log_odds(self.model, self.grammar, rows, label, {c: 1 / len(others) for c in others}, orders)
+    return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
 
 # %% ../nbs/13_rowmodel.ipynb #3d795a79
 @patch
@@ -234,7 +238,7 @@ def _finetune(self:RowModel, corpus, held, settings, seed, fingerprint, verbose)
         self.model, corpus,
         settings.updates if settings.epochs is None else settings.epochs * corpus.per_epoch,
         settings.learning_rate, held_out=held_out, checkpoint_dir=settings.checkpoint_dir,
-        checkpoint_every=settings.checkpoint_every, fingerprint=fingerprint, learn_names=not settings.constrained,
+        checkpoint_every=settings.checkpoint_every, fingerprint=fingerprint,
         gradient_checkpointing=settings.gradient_checkpointing, bf16=_bf16(settings, self.model.device), seed=seed,
         verbose=verbose)
     if adapters is not None: self.model = models.merge_lora(adapters).eval()
@@ -441,10 +445,8 @@ def load(cls:RowModel,
     else:
         tokenizer = TableTokenizer(columns, n_bins=state["n_bins"], bins=state["bins"])
         codec = Codec(columns, tokenizer)
-        with models.quiet(): model = GPT2LMHeadModel.from_pretrained(folder, use_safetensors=True)
-        found, wanted = model.config.vocab_size, len(tokenizer.tokens)
-        if found != wanted: raise ValueError(f"the model has {found} tokens, the columns {wanted}")
-        self = cls(codec, model.to(models.resolve_device(settings.device)))
+        with models.quiet(): model = FieldLM.from_pretrained(folder, use_safetensors=True)
+        self = cls(codec, models.quicker(model.bind(codec)).to(models.resolve_device(settings.device)))
     self.permutation = state["permutation"]
     self.counts = {int(c): [np.array(n, dtype="int64") for n in counts] for c, counts in state["counts"].items()}
     for c, counts in self.counts.items():

@@ -289,6 +289,7 @@ class Codec:
         self.columns = columns
         self.tokenizer = tokenizer
         self.end = tokenizer.end
+        self.by_field = isinstance(tokenizer, TableTokenizer) # is a field one step of the model?
         self.sep = tuple(tokenizer.sep)
         found = [self._column(j, col) for j, col in enumerate(columns)]
         self.prefix, self.value_ids, self.char_ids, self.open_ended = map(list, zip(*found))
@@ -327,7 +328,8 @@ class Codec:
         return c
 
     def longest(self):
-        "Longest field of each column in tokens, `(1 + d,)`."
+        "Longest field of each column in tokens, `(1 + d,)`; a field of a table's own vocabulary is one step."
+        if self.by_field: return np.ones(len(self.columns), dtype="int64")
         return np.array([len(p) + max(map(len, ids)) for p, ids in zip(self.prefix, self.value_ids)])
 
 # %% ../nbs/04_serialization.ipynb #765620c3
