@@ -533,7 +533,7 @@ class Candidates:
         rows, order, known = prompt
         m = self.row_model
         if known > 1:
-            begun = np.c_[order[:, :known], np.full(len(order), -1)] # the row goes on
+            begun = np.where(np.arange(order.shape[1]) < known, order, -1)[:, :known + 1] # the row goes on
             log_prob = log_prob + field_log_probs(m.model, m.grammar, rows, begun).sum(1)
         return _AsWritten(order, log_prob)
 
