@@ -1,6 +1,6 @@
 """What a GPU is worth, part by part; each ends by itself after so many seconds and writes what it has as it goes.
 
-    python benchmarks/gpu.py speed [--until 80]     training and sampling beside be_great, utilisation, the fraud table
+    python benchmarks/gpu.py speed [--until 110]    training and sampling beside be_great, utilisation, the fraud table
     python benchmarks/gpu.py smoke [--until 60]     does it all run here? compiling, CUDA graphs, processes that share
     python benchmarks/gpu.py all [--until 500]      benchmarks/pretrained.py and tools/pretrain_critic.py at once
 
@@ -173,26 +173,25 @@ def sampled(model, sample, X, device):
     synchronize(device)
     return len(frame) / (time.perf_counter() - start), float(speed.valid(frame, X).mean())
 
-def ready(folder=None):
+def ready(device, tiny):
     "Import what a side needs, and make the model."
-    import speed, torch
-    torch.set_num_threads(2)
-    if folder is None: folder = tempfile.mkdtemp()
-    if not (Path(folder) / "config.json").exists(): speed.make_model(folder, .1)
+    import speed
+    if tiny: speed.LAYERS, speed.WIDTH, speed.CANDIDATES, speed.BRIEF = 1, 48, 100, dict(batch_size=8, steps=3)
+    folder = tempfile.mkdtemp()
+    speed.make_model(folder, .1)
+    speed.torch.zeros(1, device=device)
     return speed, folder
 
 def peer(device, tiny):
     "Training and sampling of be_great."
-    speed, folder = ready()
     import be_great # noqa: F401
-    if device == "cuda": speed.torch.zeros(1, device=device)
+    speed, folder = ready(device, tiny)
     yield
     first, last = (2, 4) if tiny else (10, 50)
     yield dict(what="be_great: training", value=trained(speed.train_peer, folder, device, 32, first, last),
                unit="rows/s", note="german, batches of 32")
     X, y = speed.make_income(1000, random_state=0)
-    if tiny: speed.CANDIDATES = 100
-    model = speed.train_peer(folder, device, X, y, **(dict(batch_size=8, steps=3) if tiny else speed.BRIEF))
+    model = speed.train_peer(folder, device, X, y, **speed.BRIEF)
     rate, valid = sampled(model, speed.sample_peer, X, device)
     yield dict(what="be_great: share of valid rows", value=valid)
     yield dict(what="be_great: sampling", value=rate, unit="candidates/s", note="batches of 100")
@@ -204,38 +203,39 @@ def in_way(way):
     "Let updates be computed in one of these ways."
     from imbllm import finetuning
     finetuning.CAPTURE_AFTER, finetuning.COMPILE_FROM = WAYS[way]
-    finetuning._has_compiled = False
+    finetuning._has_compiled = way.startswith("compiled")
+
+def rate_of(speed, folder, device, way, batch_size, first, last):
+    "Rows that we train per second, and the operations of the model that this takes."
+    in_way(way)
+    tokens = speed.tokens_per_row(folder, speed.training_table("german")[0])
+    per_token = 6 * 12 * speed.LAYERS * speed.WIDTH**2 + 6 * speed.LAYERS * speed.WIDTH * tokens
+    rate = trained(speed.train_ours, folder, device, batch_size, first, last)
+    what = f"ours: training, {batch_size} rows, {way}"
+    yield dict(what=what, value=rate, unit="rows/s", note=f"german, {tokens:.0f} tokens a row")
+    yield dict(what=what + ", operations", value=per_token * tokens * rate / 1e12, unit="TFLOP/s")
 
 def ours(device, tiny):
     "Training and sampling of ours."
-    speed, folder = ready()
-    if device == "cuda": speed.torch.zeros(1, device=device)
+    speed, folder = ready(device, tiny)
     yield
-    X, _ = speed.training_table("german")
-    tokens = speed.tokens_per_row(folder, X)
-    def operations(rate):
-        per_token = 6 * 12 * speed.LAYERS * speed.WIDTH**2 + 6 * speed.LAYERS * speed.WIDTH * tokens
-        return per_token * tokens * rate / 1e12
-    def measure(way, batch_size, first, last):
-        in_way(way)
-        rate = trained(speed.train_ours, folder, device, batch_size, first, last)
-        what = f"ours: training, {batch_size} rows, {way}"
-        return [dict(what=what, value=rate, unit="rows/s", note=f"german, {tokens:.0f} tokens a row"),
-                dict(what=what + ", operations", value=operations(rate), unit="TFLOP/s")]
-    if tiny: yield from measure("step by step", 8, 1, 3)
-    else:
-        for way, last in [("step by step", 40), ("CUDA graphs", 160)]: yield from measure(way, 32, last // 2, last)
-        yield from measure("CUDA graphs", 512, 30, 60)
+    sizes = [(32, 1, 3)] * 2 + [(64, 1, 3)] if tiny else [(32, 20, 40), (32, 80, 160), (512, 25, 50)]
+    for way, size in zip(["step by step", "CUDA graphs", "CUDA graphs"], sizes):
+        yield from rate_of(speed, folder, device, way, *size)
     X, y = speed.make_income(1000, random_state=0)
-    in_way("CUDA graphs")
-    model = speed.train_ours(folder, device, X, y, **(dict(batch_size=8, steps=3) if tiny else speed.BRIEF))
+    model = speed.train_ours(folder, device, X, y, **speed.BRIEF)
     for n in [50] if tiny else [400, 4096, 40_000]:
         rate, valid = sampled(model, lambda m, X, n=n: m.sample(n, random_state=0), X, device)
         yield dict(what=f"ours: sampling {n} rows", value=rate, unit="rows/s", note=f"{valid:.3f} of them valid")
-    if tiny: return
-    yield from measure("compiled, CUDA graphs", 32, 100, 250)
-    yield from measure("compiled, CUDA graphs", 512, 30, 60)
-    yield from measure("compiled, CUDA graphs", 2048, 20, 30)
+
+def compiled(device, tiny):
+    "Training of ours with compiled layers, which are compiled while others measure."
+    speed, folder = ready(device, tiny)
+    way = "compiled, CUDA graphs"
+    for _ in rate_of(speed, folder, device, way, 32, 1, 4): pass
+    yield
+    for size in [(32, 1, 3)] if tiny else [(32, 100, 200), (512, 25, 50)]:
+        yield from rate_of(speed, folder, device, way, *size)
 
 def fraud(device, tiny):
     "A table shaped like that of card fraud, by the embedded engine: 20,000 rows, 100 of them rare."
@@ -249,11 +249,12 @@ def fraud(device, tiny):
     start = time.perf_counter()
     sampler = ImbLLM(device=device, random_state=0, verbose=0, epochs=1 if tiny else None).fit(X, y)
     yield dict(what="fraud: fit", value=time.perf_counter() - start, unit="s", note=f"{n} rows")
-    for k in [4] if tiny else [2000, 8000]:
+    for k in [4] if tiny else [1000, 8000]:
         start = time.perf_counter()
         sampler.sample(k, random_state=0)
-        yield dict(what=f"fraud: sampling {k} rows", value=k / (time.perf_counter() - start), unit="rows/s",
-                   note="with the default's candidates and critic")
+        rate = k / (time.perf_counter() - start)
+        yield dict(what=f"fraud: sampling {k} rows", value=rate, unit="rows/s", note="candidates and critic as usual")
+        if rate < 800: return
 
 # --- does everything run here? ---
 
@@ -288,7 +289,7 @@ def versions(device):
     tools = {name: shutil.which(name) or "none" for name in ["gcc", "nvcc", "nvidia-cuda-mps-control"]}
     yield dict(what="tools", note=f"{os.cpu_count()} cores, " + ", ".join(f"{k}: {v}" for k, v in tools.items()))
     for name in ["imbllm.oversampler", "imbllm.classifier", "imbllm.benchmark", "imbllm.baselines", "imbllm.metrics",
-                 "be_great", "gguf", "xgboost", "sklearn", "skops"]:
+                 "be_great", "gguf", "xgboost"]:
         try: importlib.import_module(name)
         except Exception as e: yield dict(what=f"import {name}", error=f"{type(e).__name__}: {str(e)[:200]}")
 
@@ -367,10 +368,8 @@ def burn(seconds, device):
 
 class Sharing:
     "NVIDIA's daemon that lets kernels of several processes run at the same time (MPS), with folders of its own."
-    env = dict(CUDA_MPS_PIPE_DIRECTORY="/tmp/mps", CUDA_MPS_LOG_DIRECTORY="/tmp/mps-log")
-
     def __enter__(self):
-        for folder in self.env.values(): Path(folder).mkdir(exist_ok=True)
+        self.env = {f"CUDA_MPS_{name}_DIRECTORY": tempfile.mkdtemp() for name in ["PIPE", "LOG"]}
         self._call("-d")
         return self
 
@@ -404,8 +403,8 @@ def sharing(table, device, log, until):
         one = rates(children[:1], until)
         two = rates(children, until)
         table.add(what + ", in turns", two / one, "times one process")
-        with Sharing():
-            shared = burning(2, device, log, until, Sharing.env)
+        with Sharing() as daemon:
+            shared = burning(2, device, log, until, daemon.env)
             children += shared
             table.add(what + ", with MPS", rates(shared, until) / one, "times one process")
             for c in shared: ended(c.process)
@@ -429,16 +428,16 @@ def tried(command, table, log, until, env=None):
 
 # --- the parts ---
 
-def in_turns(children, table, until):
-    "What each child finds, one after the other."
+def in_turns(children, table, until, most=1e9):
+    "What each child finds, one after the other; each has so many seconds."
     for c in children:
-        for record in c.records(until): table.add(**record)
+        for record in c.records(min(until, time.time() + most)): table.add(**record)
 
 def speed_part(args, table, log):
     size = 256 if args.tiny else 8192
-    children = [Child("limits", log, args.device, size), Child("peer", log, args.device, args.tiny),
-                Child("fraud", log, args.device, args.tiny), Child("ours", log, args.device, args.tiny)]
-    in_turns(children, table, BEGIN + args.until)
+    children = [Child("limits", log, args.device, size)]
+    children += [Child(name, log, args.device, args.tiny) for name in ["ours", "peer", "fraud", "compiled"]]
+    in_turns(children, table, BEGIN + args.until, most=args.until / 2)
     peak = table.value("matrix product in bfloat16")
     for row in [r for r in table.rows if r["what"].endswith("operations") and r["value"] and peak]:
         table.add(row["what"].replace("operations", "share of the peak"), row["value"] / peak)
@@ -454,12 +453,12 @@ def speed_part(args, table, log):
 def smoke_part(args, table, log):
     until = BEGIN + args.until
     folder = tempfile.mkdtemp()
+    children = [Child("updates", log, folder, args.device, way, args.tiny) for way in WAYS] # get ready meanwhile
     in_turns([Child("versions", log, args.device)], table, until)
     made = subprocess.run([sys.executable, "-c", f"import gpu; gpu.random_llm({folder!r}, {args.tiny})"], cwd=HERE,
                           stderr=log, text=True)
-    if made.returncode: return table.add("SmolLM2's shape", error="could not be made; see the log")
-    several = [threading.Thread(target=in_turns, args=([Child("updates", log, folder, args.device, way, args.tiny)],
-                                                       table, until)) for way in WAYS]
+    if made.returncode: table.add("SmolLM2's shape", error="could not be made; see the log")
+    several = [threading.Thread(target=in_turns, args=([c], table, until)) for c in children]
     work = tempfile.mkdtemp()
     commands = [
         [sys.executable, str(HERE / "pretrained.py"), "rows", "--llm", folder, "--device", args.device, "--out", work,
@@ -533,7 +532,7 @@ def watched(jobs, work, critic, args):
             said = time.time()
             with contextlib.suppress(Exception): progress(jobs, work)
 
-PARTS = dict(speed=(speed_part, 80), smoke=(smoke_part, 60), all=(all_part, 500))
+PARTS = dict(speed=(speed_part, 110), smoke=(smoke_part, 60), all=(all_part, 500))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
