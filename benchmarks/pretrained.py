@@ -39,7 +39,7 @@ from imbllm.schema import encode_column
 from imbllm.tables import decode_table
 
 FOUR = ["insurance", "german", "fuel", "car"]
-SIX = [*FOUR, "bank", "sick"]
+LONG = ["bank", "sick"]
 LARGE = ["housing", "credit_card", "gem_price", "adult"]
 PAPER = "ImbLLM@paper"
 Q = .2 # share of the training minority that is kept
@@ -84,12 +84,14 @@ class Fit:
 
 def priorities(tables=()):
     "The models of the built-in list, in order."
-    first = [Fit(t, *OURS, seed) for seed in range(3) for t in SIX]
-    peers = [Fit(t, *kind, seed) for seed in range(3) for t in FOUR for kind in (GREAT, PRED)]
-    rest = [Fit(t, *kind, seed) for seed in range(3) for t in FOUR for kind in (FIXED, PERMUTED)]
+    def ours(seed): return [Fit(t, *OURS, seed) for t in FOUR]
+    def long(seed): return [Fit(t, *OURS, seed, epochs=0) for t in LONG] # take ten times as long, so they begin early
+    def peers(seed): return [Fit(t, *kind, seed) for t in FOUR for kind in (GREAT, PRED)]
+    def rest(seed): return [Fit(t, *kind, seed) for t in FOUR for kind in (FIXED, PERMUTED)]
     plain = [Fit(t, *OURS, 0, weights="random") for t in FOUR]
     large = [Fit(t, *OURS, 0, epochs=0) for t in LARGE]
-    found = first + peers + rest[:8] + plain + rest[8:] + large
+    found = ours(0) + long(0) + ours(1) + ours(2) + peers(0) + peers(1) + peers(2) + long(1) + long(2)
+    found += rest(0) + plain + rest(1) + rest(2) + large
     return [f for f in found if not tables or f.dataset in tables]
 
 def settings(fit, method, learning_rate, device):
@@ -172,9 +174,9 @@ class Watched:
         lengths = [int(corpus.batch(t)[1].sum()) for t in range(min(8, corpus.per_epoch))]
         most = min(1e9, self.stop - time.time()) / self.speed.update(self.fit, float(np.mean(lengths)))
         self.record["tokens_per_update"] = float(np.mean(lengths))
-        if self.fit.epochs == 0: return min(steps, max(corpus.per_epoch // 4, int(most)))
-        if most < .9 * steps: raise OutOfTime(f"{steps} updates do not fit; there is time for {int(most)}")
-        return steps
+        enough = corpus.per_epoch / 2 if self.fit.epochs == 0 else .9 * steps
+        if most >= enough: return min(steps, int(most)) if self.fit.epochs == 0 else steps
+        raise OutOfTime(f"{steps} updates do not fit; there is time for {int(most)}")
 
 # --- a model and its cells ---
 
@@ -208,6 +210,7 @@ class Rejected:
 
     def texts(self, row_model):
         "What was written, as text."
+        if row_model.tokenizer is None: return {}
         kept = row_model.trimmed.kept
         end = row_model.codec.end
         def text(ids):
@@ -383,7 +386,7 @@ def rows(args):
     print(f"{time.time() - args.begin:.0f} s: ready, {len(args.fits)} models to fit", flush=True)
     context = multiprocessing.get_context("spawn")
     def start():
-        process = context.Process(target=worker, args=(args,))
+        process = context.Process(target=worker, args=(args,), daemon=True)
         process.start()
         return process
     processes = [start() for _ in range(args.workers)]
