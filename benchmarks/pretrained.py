@@ -1,13 +1,16 @@
-"""The paper's methods on a pre-trained language model.
+"""The paper's methods on a pre-trained language model: writes results/pretrained.csv.
 
     IMBLLM_DATA=folder python benchmarks/pretrained.py rows --out FOLDER --until 500 [--device cuda] [--workers 4]
+    IMBLLM_DATA=folder python benchmarks/pretrained.py evaluate --unpack FOLDER/*.tar --work CELLS
 
 `rows` fine-tunes and samples, on any device; it needs neither XGBoost nor the packages of the other baselines. One
 fine-tuning serves all cells that differ in the sampling only. Each cell leaves its new rows (`.csv.gz`) and a record
 (`.json`) in `--work`, both whole or not at all, and is not run again; every minute, and at the end, all of them are
 packed into at most three tar files in `--out`. Nothing is begun that would not end `--until` seconds after the start,
 and what is running then stops early and keeps what it has: the record says after how many epochs, or rows.
-`rows --unpack A.tar B.tar` begins with the cells of an earlier run.
+`rows --unpack A.tar B.tar` begins with the cells of an earlier run. `evaluate` scores the rows of each cell by the three
+protocols of `imbllm bench`: topped up (`fixed`), as the published code encodes them (`published`), and replacing the
+given rare rows (`paper`).
 
 The methods are those of the paper, free of the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
 TapTap (whose classifier is scikit-learn's histogram gradient boosting, a relative of the LightGBM of its paper), and
@@ -407,6 +410,67 @@ def rows(args):
     pack(args.work, args.out)
     print(f"{time.time() - args.begin:.0f} s: {len(list(args.work.glob('*.json')))} cells", flush=True)
 
+# --- evaluation ---
+
+KEYS = ["dataset", "method", "seed", "q", "llm", "protocol"]
+FACTS = ["status", "epochs", "updates", "updates_planned", "tokens", "learning_rate", "train_seconds", "sample_seconds",
+         "loss_begin", "loss_end", "held_out_nats", "held_out_rows", "wanted", "device", "workers"]
+REASONS = ["drawn", "accepted", "unfinished", "wrong columns", "wrong value", "other label", "not verified"]
+
+def _cells(text, column):
+    "Cells of a column from their texts."
+    missing = text == "" if column.isna().any() else np.zeros(len(text), dtype=bool)
+    if column.dtype == bool: return text == "True"
+    if not pd.api.types.is_numeric_dtype(column): return text.mask(missing, np.nan).astype(column.dtype)
+    return pd.Series(np.where(missing, "nan", text).astype(float), index=text.index).astype(column.dtype)
+
+def read_rows(path, X):
+    "New rows of a cell, with the dtypes of the table `X`."
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame({c: _cells(text[c], X[c]) for c in X})
+
+def facts(record, X):
+    "What a record says about the making of its rows."
+    numbers = [str(c) for c in X if pd.api.types.is_numeric_dtype(X[c])]
+    prompted = record["prompted"]
+    begun = sum(prompted[c]["accepted"] for c in numbers if c in prompted)
+    counts = {reason.replace(" ", "_"): record["counts"].get(reason, 0) for reason in REASONS}
+    return {k: record.get(k) for k in FACTS} | counts | dict(accepted_behind_number=begun)
+
+def as_cell(record, protocol):
+    "What the rows of a record are measured as."
+    from imbllm.benchmark import Cell
+    fit = record["fit"]
+    llm = Path(record["llm"]).stem + ("" if fit["weights"] == "pretrained" else ", random weights")
+    return Cell(fit["dataset"], record["method"], fit["seed"], record["q"], llm, protocol)
+
+def scored(cell, record, path):
+    "A row of results."
+    from imbllm.benchmark import measure_rows
+    X, _ = load_dataset(cell.dataset)
+    row = dict(classifier="xgboost", new_rows=record["new_rows"]) | facts(record, X)
+    if not record["new_rows"]: return row
+    found = measure_rows(cell, read_rows(path.with_suffix(".csv.gz"), X))
+    return row | found["scores"]["xgboost"] | dict(valid=found["valid"]) | found["diversity"]
+
+def evaluate(args):
+    "Score the rows of every cell by every protocol; what is in the file is not scored again."
+    from study import RESULTS, earlier, keys_of, save, stamped
+    args.work.mkdir(parents=True, exist_ok=True)
+    for path in args.unpack:
+        with tarfile.open(path) as tar: tar.extractall(args.work, filter="data")
+    path = args.results or RESULTS / "pretrained.csv"
+    done = keys_of(earlier(path, KEYS), KEYS)
+    for file in sorted(args.work.glob("*.json")):
+        record = json.loads(file.read_text())
+        for protocol in args.protocols:
+            cell = as_cell(record, protocol)
+            key = {k: getattr(cell, k) for k in KEYS}
+            if tuple(key.values()) in done: continue
+            row = key | scored(cell, record, file) | stamped("pretrained.py")
+            save([row], path, KEYS, sort=KEYS)
+            print(*key.values(), row["status"][:40], row.get("paper_f1"), flush=True)
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -428,6 +492,12 @@ def main():
     p.add_argument("--epochs", type=int, help="instead of the paper's 50; 0: as many as the time allows")
     p.add_argument("--tables", nargs="*", default=[])
     p.add_argument("--cells", nargs="*", default=[], help="beginnings of names: ImbLLM@paper_german GReaT ...")
+    p = commands.add_parser("evaluate")
+    p.set_defaults(run=evaluate)
+    p.add_argument("--work", type=Path, required=True, help="folder of the cells")
+    p.add_argument("--unpack", type=Path, nargs="*", default=[], help="tar files to be unpacked there first")
+    p.add_argument("--protocols", nargs="*", default=["fixed", "published", "paper"])
+    p.add_argument("--results", type=Path, help="file of the results; default: results/pretrained.csv")
     args = parser.parse_args()
     args.begin = time.time()
     if hasattr(args, "work") and args.work is None: args.work = args.out / "cells"
