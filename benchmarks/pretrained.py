@@ -8,9 +8,10 @@ fine-tuning serves all cells that differ in the sampling only. Each cell leaves 
 (`.json`) in `--work`, both whole or not at all, and is not run again; every minute, and at the end, all of them are
 packed into at most three tar files in `--out`. Nothing is begun that would not end `--until` seconds after the start,
 and what is running then stops early and keeps what it has: the record says after how many epochs, or rows.
-`rows --unpack A.tar B.tar` begins with the cells of an earlier run. `evaluate` scores the rows of each cell by the three
-protocols of `imbllm bench`: topped up (`fixed`), as the published code encodes them (`published`), and replacing the
-given rare rows (`paper`).
+`rows --unpack A.tar B.tar` begins with the cells of an earlier run.
+
+`evaluate` scores the rows of each cell by the three protocols of `imbllm bench`: topped up (`fixed`), as the published
+code encodes them (`published`), and in place of the given rare rows (`paper`).
 
 The methods are those of the paper, free of the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
 TapTap (whose classifier is scikit-learn's histogram gradient boosting, a relative of the LightGBM of its paper), and
