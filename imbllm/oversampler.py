@@ -197,9 +197,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     range with the observed decimals, the table's own dtypes.
 
     Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made
-    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too. What is set less
-    often stands in `imbllm.Training` and `imbllm.Sampling`. `preset="paper"` follows the paper to the letter; the
-    chapter on the oversampler compares the two, sentence by sentence.
+    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too.
+    `preset="paper"` follows the paper to the letter; the chapter on the oversampler compares the two, sentence by
+    sentence. What is set less often stands in `imbllm.Training` and `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
     model in it, `history_` the training run, `classes_` the labels that were learnt and can be sampled,
