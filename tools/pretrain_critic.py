@@ -25,6 +25,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+START = time.time() # minutes count from here
+
 spec = importlib.util.spec_from_file_location("tablenet", Path(__file__).parent.parent/"imbllm"/"tablenet.py")
 tablenet = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tablenet)
@@ -453,13 +455,13 @@ def validate(net, batches):
 
 def compiled():
     "Fuse norm, GELU and residual of the perceptrons, if the machine can; else they stay as they are."
-    plain = tablenet.perceptron
+    plain = tablenet._perceptron
     try:
         torch._dynamo.config.suppress_errors = True # whatever cannot be compiled later runs as it is
-        tablenet.perceptron = torch.compile(plain, dynamic=True)
+        tablenet._perceptron = torch.compile(plain, dynamic=True)
     except Exception as error:
         print("not compiled:", error, flush=True)
-        tablenet.perceptron = plain
+        tablenet._perceptron = plain
 
 def halve(run, error):
     "Go on with half of the rows and cells after memory ran out; other errors are raised."
@@ -477,7 +479,7 @@ def train(args):
     log = args.out.with_suffix(".csv")
     if not (args.resume and log.exists()): log.write_text("seconds,step,tables,train,valid,valid_ap,rows,lr\n")
     torch.manual_seed(args.seed + run.step + 1)
-    start, saved, logged = time.time() - run.elapsed, time.time(), time.time()
+    start, saved, logged = START - run.elapsed, time.time(), time.time()
     losses, end = [], 60 * args.minutes
 
     def report():
@@ -539,10 +541,10 @@ def main():
     add = parser.add_argument
     add("--out", type=Path, default=Path("incontext.safetensors"), help="the weights; the log and the state lie beside")
     add("--state", type=Path, help="where to keep what resuming needs, if not beside")
-    add("--minutes", type=float, default=8.)
+    add("--minutes", type=float, default=8., help="from the start of the program, and those before --resume")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--seed", type=int, default=0)
-    add("--lr", type=float, default=5e-3, help="of the matrices, by Muon; all else gets .4 of it, by Adam")
+    add("--lr", type=float, default=4e-3, help="of the matrices, by Muon; all else gets .4 of it, by Adam")
     add("--warmup", type=int, default=200, help="steps until the learning rate is reached")
     add("--width", type=int, default=64, help="of a cell; a row has four times as much")
     add("--layers", type=int, default=7, help="layers over rows")
