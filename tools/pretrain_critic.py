@@ -552,6 +552,7 @@ def main():
     add("--widest", type=int, default=40, help="columns of a table at most")
     add("--rows", type=int, help="rows of all tables of a batch at most")
     add("--cells", type=int, help="cells of all tables of a batch at most")
+    add("--memory", type=float, default=.5, help="share of the GPU's memory at most")
     add("--together", type=int, default=4, help="batches that are drawn at once")
     add("--validate", type=int, help="synthetic tables of each of six shapes that are held out")
     add("--every", type=float, default=15., help="seconds between lines of the log")
@@ -567,7 +568,9 @@ def main():
     args.cells = args.cells or (450_000 if cuda else 30_000)
     args.validate = args.validate or (256 if cuda else 16)
     torch.set_float32_matmul_precision("high")
-    if cuda: torch.backends.cuda.enable_cudnn_sdp(False) # it plans anew for every shape
+    if cuda:
+        torch.backends.cuda.enable_cudnn_sdp(False) # it plans anew for every shape
+        torch.cuda.set_per_process_memory_fraction(args.memory)
     # the flash kernel of CPUs has a slow backward pass
     kernel = contextlib.nullcontext() if cuda else sdpa_kernel(SDPBackend.MATH)
     with kernel, contextlib.suppress(KeyboardInterrupt): (speed if args.speed else train)(args)
