@@ -500,7 +500,8 @@ def all_part(args, table, log):
                     str(work / "cells"), "--device", args.device, "--workers", str(args.workers), "--until", str(left),
                     *args.rows],
         critic=[sys.executable, str(HERE.parent / "tools" / "pretrain_critic.py"), "--minutes", f"{left / 60:.2f}",
-                "--device", args.device, "--out", str(critic / "critic.safetensors"), *args.critic])
+                "--device", args.device, "--out", str(critic / "critic.safetensors"), "--state", str(work / "state"),
+                "--memory", ".35", *args.critic])
     env = dict(TORCHINDUCTOR_COMPILE_THREADS="2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     if args.compile: env["IMBLLM_COMPILE_FROM"] = "0"
     with contextlib.ExitStack() as stack:
@@ -541,7 +542,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu")), help="folder of the results")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU can bear, to try the script out")
-    parser.add_argument("--workers", type=int, default=6, help="processes of `all` that fine-tune")
+    parser.add_argument("--workers", type=int, default=4, help="processes of `all` that fine-tune")
     parser.add_argument("--mps", action="store_true", help="`all`: let processes share the card by MPS")
     parser.add_argument("--compile", action="store_true", help="`all`: compile layers, however short the training")
     parser.add_argument("--without", nargs="*", default=[], choices=["pretrained", "critic"], help="`all`: leave out")
