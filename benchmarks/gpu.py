@@ -1,7 +1,7 @@
 """What a GPU is worth, part by part; each ends by itself after so many seconds and writes what it has as it goes.
 
     python benchmarks/gpu.py speed [--until 110]    training and sampling beside be_great, utilisation, the fraud table
-    python benchmarks/gpu.py smoke [--until 60]     does it all run here? compiling, CUDA graphs, processes that share
+    python benchmarks/gpu.py smoke [--until 75]     does it all run here? compiling, CUDA graphs, processes that share
     python benchmarks/gpu.py all [--until 500]      benchmarks/pretrained.py and tools/pretrain_critic.py at once
 
 `--out` (or the variable OUT) is the folder of the results: PART.csv, and what the processes said in PART.log. Every
@@ -454,10 +454,11 @@ def smoke_part(args, table, log):
     until = BEGIN + args.until
     folder = tempfile.mkdtemp()
     children = [Child("updates", log, folder, args.device, way, args.tiny) for way in WAYS] # get ready meanwhile
-    in_turns([Child("versions", log, args.device)], table, until)
-    made = subprocess.run([sys.executable, "-c", f"import gpu; gpu.random_llm({folder!r}, {args.tiny})"], cwd=HERE,
-                          stderr=log, text=True)
-    if made.returncode: table.add("SmolLM2's shape", error="could not be made; see the log")
+    making = started([sys.executable, "-c", f"import gpu; gpu.random_llm({folder!r}, {args.tiny})"], log, cwd=HERE)
+    report = threading.Thread(target=in_turns, args=([Child("versions", log, args.device)], table, until))
+    report.start()
+    sharing(table, args.device, log, min(until, BEGIN + max(30, args.until / 3)))
+    if making.wait(): table.add("SmolLM2's shape", error="could not be made; see the log")
     several = [threading.Thread(target=in_turns, args=([c], table, until)) for c in children]
     work = tempfile.mkdtemp()
     commands = [
@@ -467,8 +468,7 @@ def smoke_part(args, table, log):
          "--out", f"{work}/critic.safetensors"]]
     several += [threading.Thread(target=tried, args=(c, table, log, until)) for c in commands if Path(c[1]).exists()]
     for t in several: t.start()
-    for t in several: t.join()
-    sharing(table, args.device, log, until)
+    for t in [report, *several]: t.join()
 
 def collect(source, target):
     "Bring finished files home, if they are small enough."
@@ -533,7 +533,7 @@ def watched(jobs, work, critic, args):
             said = time.time()
             with contextlib.suppress(Exception): progress(jobs, work)
 
-PARTS = dict(speed=(speed_part, 110), smoke=(smoke_part, 60), all=(all_part, 500))
+PARTS = dict(speed=(speed_part, 110), smoke=(smoke_part, 75), all=(all_part, 500))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
