@@ -490,7 +490,21 @@ def progress(jobs, work):
     print(f"{clock()}: {smi.stdout.strip() if smi else 'no card'}; {cells} cells; "
           + "; ".join(": ".join(l)[:150] for l in last), flush=True)
 
+def decided(args, table):
+    "What the tables of the other parts say: does MPS pay here, and do compiled layers?"
+    found = {}
+    for path in args.learn.glob("*.csv"):
+        with path.open() as f: found |= {r["what"]: float(r["value"] or 0) for r in csv.DictReader(f)}
+    def gain(a, b): return found.get(a, 0) / (found.get(b, 0) or 1e9)
+    pair, training = "two processes that share the card, ", "ours: training, 32 rows, "
+    shared = gain(pair + "with MPS", pair + "in turns")
+    faster = gain(training + "compiled, CUDA graphs", training + "CUDA graphs")
+    args.mps |= shared > 1.15
+    args.compile |= faster > 1.2 and "compiled graphs" in found
+    table.add("ways", note=f"MPS {args.mps} ({shared:.2f}), compiled layers {args.compile} ({faster:.2f})")
+
 def all_part(args, table, log):
+    if args.learn: decided(args, table)
     work = Path(tempfile.mkdtemp())
     critic = work / "critic"
     critic.mkdir()
@@ -545,6 +559,7 @@ def main():
     parser.add_argument("--workers", type=int, default=4, help="processes of `all` that fine-tune")
     parser.add_argument("--mps", action="store_true", help="`all`: let processes share the card by MPS")
     parser.add_argument("--compile", action="store_true", help="`all`: compile layers, however short the training")
+    parser.add_argument("--learn", type=Path, help="`all`: folder of the other parts' tables, which decide on those two")
     parser.add_argument("--without", nargs="*", default=[], choices=["pretrained", "critic"], help="`all`: leave out")
     parser.add_argument("--rows", default="", type=str.split, help="`all`: further options of pretrained.py")
     parser.add_argument("--critic", default="", type=str.split, help="`all`: further options of pretrain_critic.py")
