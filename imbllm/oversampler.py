@@ -197,9 +197,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     range with the observed decimals, the table's own dtypes.
 
     Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made
-    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too. What is set less
-    often stands in `imbllm.Training` and `imbllm.Sampling`. `preset="paper"` follows the paper to the letter; the
-    chapter on the oversampler compares the two, sentence by sentence.
+    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too.
+    `preset="paper"` follows the paper to the letter; the chapter on the oversampler compares the two, sentence by
+    sentence. What is set less often stands in `imbllm.Training` and `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
     model in it, `history_` the training run, `classes_` the labels that were learnt and can be sampled,
@@ -382,7 +382,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         self.verifier_ = fit_verifier(settings.verify, frame, codes[:, 0], self.schema_, self.table_.is_array,
                                       self._seed, settings.n_jobs or 1) # first: quick, and it may refuse the table
         row_model = rowmodel.new_row_model([label, *self.schema_.columns], codes, settings, self._seed)
-        with row_model.computing(settings): row_model.fit(codes, targets, settings, self._seed, self._bars())
+        with threads(rowmodel.n_threads(settings)): # and no autocast: it would keep the first weights in bfloat16
+            row_model.fit(codes, targets, settings, self._seed, self._bars())
         self.row_model_ = row_model
         return codes
 
