@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from scipy.stats import chi2
 from .grammar import Grammar, number_start
+from .fields import FieldLM, field_attention
 from .models import attention_weights
 from .permutation import permute
 from .sampling import decode_rows, decode_scored, field_log_probs, rows_log_prob, seeded_generator, write_rows
@@ -372,6 +373,10 @@ def label_attention(
     the column's tokens.
     """
     out = np.zeros(codes.shape)
+    if isinstance(model, FieldLM):
+        seen = field_attention(model, codec.piece(codes, order), order)[-1, :, 2:, 1] # of the steps that read features
+        np.put_along_axis(out, order[:, 1:], seen, 1)
+        return out
     for who in np.array_split(np.arange(len(codes)), math.ceil(len(codes) / batch_size)):
         fields = codec.pieces(codes[who], order[who])
         ids, total = fields.padded(codec.end)

@@ -20,6 +20,7 @@ from scipy.special import digamma, entr, gammaln, logsumexp, rel_entr
 from scipy.stats import bootstrap
 from .permutation import permute
 from .candidates import prompt_rows
+from .fields import field_attention
 from .models import attention_weights
 from .serialization import Rows
 
@@ -600,12 +601,22 @@ def label_seen(
     order:np.ndarray, # Order of the columns in each row, `(n, 1 + d)`
 ) -> float: # Share of the features' tokens
     "Share of the tokens of features that stand behind the label, and so can see it."
-    length = np.where(order == 0, 0, codec.pieces(rows.codes, order, rows.texts).length)
+    length = codec.pieces(rows.codes, order, rows.texts).length
+    length = np.where(order == 0, 0, 1 if codec.by_field else length) # a field is one step of the embedded model
     return float((length * (np.cumsum(order == 0, axis=1) > 0)).sum() / length.sum())
 
 # %% ../nbs/20_entropy.ipynb #457f5384
+def _between_fields(model, codec, rows, order):
+    "The same of the embedded model: attention to the start is left out."
+    weights = field_attention(model, codec.piece(rows.codes, order), order).mean(0)[:, 1:, 1:].astype(float)
+    weights /= weights.sum(-1, keepdims=True)
+    place = order.argsort(1)
+    by_column = np.take_along_axis(np.take_along_axis(weights, place[:, :, None], 1), place[:, None], 2)
+    return by_column.sum(0)
+
 def _between_columns(model, codec, rows, order):
     "Sum over rows of the attention from column to column, `(1 + d, 1 + d)`."
+    if codec.by_field: return _between_fields(model, codec, rows, order)
     fields = codec.pieces(rows.codes, order, rows.texts)
     ids, size = fields.padded(codec.end)
     real = np.arange(ids.shape[1]) < size[:, None]

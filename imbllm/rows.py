@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from sklearn.utils.validation import check_is_fitted
+from .fields import field_attention
 from .metrics import Space, dcr
 from .models import attention_weights
 from .plots import ROW_COLORS, cell_texts, dashes, legend_beside, look, new_axes, open_frame, room, signed
@@ -455,6 +456,22 @@ def row_probabilities(
     return ax
 
 # %% ../nbs/26_rows.ipynb #d17ad762
+def _attention_by_step(row_model, row, order):
+    "Attention of the step that writes each feature, `(d, d)`; a field is one step."
+    weights = field_attention(row_model.model, row_model.codec.piece(row.codes, order), order).mean(0)[0]
+    return weights[1:-1, 1:-1] # step 0 reads the start, the last one the last value
+
+def _attention_by_token(row_model, row, order):
+    "Attention of the token before each feature's value, summed over the tokens of the fields, `(d, d)`."
+    codec = row_model.codec
+    fields = codec.pieces(row.codes, order, row.texts)
+    ids, _ = fields.padded(codec.end)
+    weights = attention_weights(row_model.model, ids).mean(0)[0] # (tokens, tokens)
+    length = fields.length[0]
+    ends = np.cumsum(length)
+    last_of_name = ends[:-1] + np.array([len(codec.prefix[j]) for j in order[0, 1:]]) - 1
+    return np.add.reduceat(weights[last_of_name], ends - length, axis=1)[:, :-1]
+
 def row_attention(
     sampler, # A fitted sampler that saw the label first
     X:pd.DataFrame, # One row
@@ -465,14 +482,8 @@ def row_attention(
     written before, `(d, d)`, NaN where nothing was written yet: averaged over heads and layers, summed over a field's
     tokens. Errors as for `row_probabilities`."""
     row, order = _one_row(sampler, X, label, order)
-    row_model, codec = sampler.row_model_, sampler.row_model_.codec
-    fields = codec.pieces(row.codes, order, row.texts)
-    ids, _ = fields.padded(codec.end)
-    weights = attention_weights(row_model.model, ids).mean(0)[0] # (tokens, tokens)
-    length = fields.length[0]
-    ends = np.cumsum(length)
-    last_of_name = ends[:-1] + np.array([len(codec.prefix[j]) for j in order[0, 1:]]) - 1 # the token before the value
-    to_fields = np.add.reduceat(weights[last_of_name], ends - length, axis=1)[:, :-1]
+    row_model = sampler.row_model_
+    to_fields = (_attention_by_step if row_model.codec.by_field else _attention_by_token)(row_model, row, order)
     names = [row_model.columns[j].name for j in order[0]]
     d = len(to_fields)
     return pd.DataFrame(np.where(np.tri(d, dtype=bool), to_fields, np.nan), names[1:], names[:-1])

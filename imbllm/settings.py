@@ -117,7 +117,7 @@ PRESETS = {
 # %% ../nbs/12_settings.ipynb #c3b1a77d
 PRETRAINED = dict(batch_size=32, learning_rate=5e-5, epochs=50)
 EMBEDDED = dict(batch_size=16, learning_rate=4e-3, updates=600)
-BALANCED = dict(batch_size=64, learning_rate=4e-3, updates=150) # classes in equal parts: as many rows, in fewer updates
+BALANCED = dict(batch_size=64, learning_rate=2.5e-3, updates=150) # classes in equal parts: as many rows, in fewer updates
 
 # %% ../nbs/12_settings.ipynb #74db511c
 CONDITIONS = "yx", "y", "x", "borderline"
@@ -180,6 +180,7 @@ class Settings:
         asked = params | {k: v for group in groups for k, v in group.get_params().items()}
         asked = {k: v for k, v in asked.items() if v is not None}
         values = DEFAULTS | PRESETS.get(preset, {}) | asked
+        if values["llm"] == "embedded": values["constrained"] = asked.get("constrained", True) # it writes no free text
         if not _compares_classes(values): values["candidates"] = asked.get("candidates", 1)
         values = _schedule(values) | values
         return cls(**{f.name: values.get(f.name) for f in fields(cls) if f.name != "given"}, given=frozenset(asked))
@@ -239,6 +240,9 @@ def check_settings(
          f"verify='label' asks for a label behind features, so {every} and permutation {behind}; {got}."),
         ((s.verify == "bayes" or chosen) and not s.compares_classes,
          f"{compared} compares label-first likelihoods, so {every} and permutation {first}; {got}."),
+        (s.embedded and not s.constrained,
+         "constrained=False lets a language model write freely; the embedded model writes fields, not text. Pass a "
+         "pre-trained llm, such as 'smollm2'."),
         (s.embedded and (s.lora is not None or s.load_in_4bit or s.attn_implementation is not None),
          "lora, load_in_4bit and attn_implementation are for a pre-trained model; the embedded one is trained whole."),
         (s.load_in_4bit and s.lora is None,
