@@ -48,6 +48,33 @@ def split_rows(
     return rows[np.delete(order, held)], rows[order[held]]
 
 # %% ../nbs/13_rowmodel.ipynb #41370f99
+CONVERGE_FROM = 2000 # rows of the largest class from which training goes on until it has converged
+HELD_OUT = 512 # rows of that class that are then held out, or a tenth of them
+RARE_EPOCHS = 240 # how often a row of the rarest class is seen at most, itself or interpolated
+MOST = 2000 # updates at most
+
+def most_updates(
+    sizes:np.ndarray, # Rows of each class
+    targets:np.ndarray, # Codes of the classes to be oversampled
+    settings:Settings, # Resolved settings
+): # Updates at most, or None for a run of fixed length
+    "How long a run that trains until it has converged may last; None where the table is small, or the user said."
+    asked = settings.epochs is not None or settings.validation_fraction is not None
+    if asked or not (settings.embedded and settings.balanced) or sizes.max() < CONVERGE_FROM: return None
+    share = settings.batch_size / np.count_nonzero(sizes) # rows of a class in an update
+    most = min(MOST, int(RARE_EPOCHS * sizes[targets].min() / share))
+    return most if most > settings.updates else None
+
+def without_some(
+    rows:np.ndarray, # Rows, `(n, 1 + d)`
+    label:int, # Code of a large class
+    rng:np.random.Generator, # Source of randomness
+) -> tuple: # Rows to train on, and rows of the class to measure on
+    "Hold out some rows of a large class; rare rows are too few to spare."
+    members = rng.permutation(np.flatnonzero(rows[:, 0] == label))
+    held = members[:min(HELD_OUT, len(members) // 10)]
+    return np.delete(rows, held, axis=0), rows[held]
+
 def make_corpus(
     codec:Codec, # The map from fields to ids
     rows:np.ndarray, # Real rows, `(n, 1 + d)`
@@ -228,16 +255,16 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     return h.hexdigest()
 
 @patch
-def _finetune(self:RowModel, corpus, held, settings, seed, fingerprint, verbose):
-    "Train on a corpus, all weights or adapters only."
+def _finetune(self:RowModel, corpus, held, settings, seed, fingerprint, verbose, most=None):
+    "Train on a corpus, all weights or adapters only; with `most`, until it has converged or made so many updates."
     held_out = None
     if held is not None:
         held_out = Corpus(self.codec, held, permutation=settings.permutation, batch_size=256, seed=seed)
     adapters = None if settings.lora is None else models.add_lora(self.model, settings.lora, seed)
     history = finetune(
         self.model, corpus,
-        settings.updates if settings.epochs is None else settings.epochs * corpus.per_epoch,
-        settings.learning_rate, held_out=held_out, checkpoint_dir=settings.checkpoint_dir,
+        most or (settings.updates if settings.epochs is None else settings.epochs * corpus.per_epoch),
+        settings.learning_rate, least=most and settings.updates, held_out=held_out, checkpoint_dir=settings.checkpoint_dir,
         checkpoint_every=settings.checkpoint_every, fingerprint=fingerprint,
         gradient_checkpointing=settings.gradient_checkpointing, bf16=_bf16(settings, self.model.device), seed=seed,
         verbose=verbose)
@@ -259,8 +286,11 @@ def fit(self:RowModel,
     self._warn(targets[sizes[targets] == 1])
     rows, held = codes if settings.learns_all else codes[np.isin(codes[:, 0], targets)], None
     if settings.validation_fraction is not None: rows, held = split_rows(rows, settings.validation_fraction, rng)
+    most = most_updates(sizes, targets, settings)
+    if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
-    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose)
+    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose,
+                                  most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
