@@ -21,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BEGIN = time.time()
 MOST = 16 * 2**20 - 2**16 # bytes of a file that is brought home
+IMPORTS = 22 # seconds before the end at which scripts stop that count from when they have imported what they need
 
 def clock(): return f"{time.time() - BEGIN:.0f} s"
 
@@ -508,7 +509,7 @@ def all_part(args, table, log):
     work = Path(tempfile.mkdtemp())
     critic = work / "critic"
     critic.mkdir()
-    left = args.until - (time.time() - BEGIN) - 12
+    left = args.until - (time.time() - BEGIN) - IMPORTS
     commands = dict(
         pretrained=[sys.executable, str(HERE / "pretrained.py"), "rows", "--out", str(args.out), "--work",
                     str(work / "cells"), "--device", args.device, "--workers", str(args.workers), "--until", str(left),
@@ -538,7 +539,7 @@ def all_part(args, table, log):
 def watched(jobs, work, critic, args):
     "Say how things stand, and bring home what there is, until all is over."
     said = collected = 0
-    while time.time() < BEGIN + args.until - 5 and any(j.poll() is None for j in jobs.values()):
+    while time.time() < BEGIN + args.until - 3 and any(j.poll() is None for j in jobs.values()):
         time.sleep(.5)
         if time.time() - collected > 15:
             collect(critic, args.out)
@@ -559,7 +560,7 @@ def main():
     parser.add_argument("--workers", type=int, default=4, help="processes of `all` that fine-tune")
     parser.add_argument("--mps", action="store_true", help="`all`: let processes share the card by MPS")
     parser.add_argument("--compile", action="store_true", help="`all`: compile layers, however short the training")
-    parser.add_argument("--learn", type=Path, help="`all`: folder of the tables of the other parts, which decide on both")
+    parser.add_argument("--learn", type=Path, help="`all`: folder of tables that decide on both")
     parser.add_argument("--without", nargs="*", default=[], choices=["pretrained", "critic"], help="`all`: leave out")
     parser.add_argument("--rows", default="", type=str.split, help="`all`: further options of pretrained.py")
     parser.add_argument("--critic", default="", type=str.split, help="`all`: further options of pretrain_critic.py")
