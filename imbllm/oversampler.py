@@ -382,7 +382,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         self.verifier_ = fit_verifier(settings.verify, frame, codes[:, 0], self.schema_, self.table_.is_array,
                                       self._seed, settings.n_jobs or 1) # first: quick, and it may refuse the table
         row_model = rowmodel.new_row_model([label, *self.schema_.columns], codes, settings, self._seed)
-        with row_model.computing(settings): row_model.fit(codes, targets, settings, self._seed, self._bars())
+        with threads(rowmodel.n_threads(settings)): # and no autocast: it would keep the first weights in bfloat16
+            row_model.fit(codes, targets, settings, self._seed, self._bars())
         self.row_model_ = row_model
         return codes
 
