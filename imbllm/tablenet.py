@@ -15,14 +15,14 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% ../nbs/31_tablenet.ipynb #357d7b11
-WAVES = (.5, 1, 2, 3, 4, 6, 8, 12, 16)  # how often they swing over the ranks of a column
-CELL = 6 + 2 * len(WAVES)  # numbers that describe a cell: 24, since GPUs like multiples of eight
+WAVES = (.5, 1, 2, 3, 4, 6, 8, 12, 16) # how often they swing over the ranks of a column
+CELL = 6 + 2 * len(WAVES) # numbers that describe a cell: 24, since GPUs like multiples of eight
 
 def cell_features(
-    X:torch.Tensor,  # Tables, `(tables, rows, columns)`, float; NaN is missing; categories as codes
-    categorical:torch.Tensor,  # Whether a column is categorical, `(tables, columns)`, bool
-    context:int,  # How many rows, from the first, have labels
-) -> torch.Tensor:  # `(tables, columns, rows, CELL)`, float32
+    X:torch.Tensor, # Tables, `(tables, rows, columns)`, float; NaN is missing; categories as codes
+    categorical:torch.Tensor, # Whether a column is categorical, `(tables, columns)`, bool
+    context:int, # How many rows, from the first, have labels
+) -> torch.Tensor: # `(tables, columns, rows, CELL)`, float32
     "What the network is shown of each cell. Every statistic is of the context rows, so other rows never mix."
     x = X.float().transpose(1, 2).contiguous()
     missing = x.isnan()
@@ -44,7 +44,7 @@ def cell_features(
     return torch.cat([numbers, angles.sin(), angles.cos()], -1)
 
 # %% ../nbs/31_tablenet.ipynb #7a8f2395
-MOST = 60_000  # sequences that one call of a GPU's kernel takes
+MOST = 60_000 # sequences that one call of a GPU's kernel takes
 
 def _attend(query, key, value):
     if len(query) <= MOST: return F.scaled_dot_product_attention(query, key, value)
