@@ -313,7 +313,7 @@ def computing(self:RowModel, settings, n_torch=None):
     device = self.model.device
     bf16 = _bf16(settings, device)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-    with threads(n_torch or n_threads(settings)), precision: yield
+    with threads(n_torch or n_threads(settings)), precision, models.any_shape(device): yield
 
 @patch
 def narrowed(self:RowModel, allowed):

@@ -227,7 +227,7 @@ def field_log_probs(
     order:np.ndarray, # Order of the columns in each row, `(n, m)`; -1 at the end leaves fields out
     given:int=1, # How many fields of the order are given
     temperature:float=1., # Divides the logits
-    batch_size:int=128, # Rows per forward pass; on a GPU 16 times as many
+    batch_size:int=128, # Rows per forward pass; on a GPU up to 16 times as many
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_rows` would write it.
@@ -235,7 +235,8 @@ def field_log_probs(
     It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
     not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
-    if next(model.parameters()).device.type == "cuda": batch_size *= 16
+    if next(model.parameters()).device.type == "cuda":
+        batch_size *= max(1, min(16, 2**17 // model.get_output_embeddings().weight.shape[0]))
     fields = grammar.codec.pieces(rows.codes, order, rows.texts)
     first_place = _value_places(grammar.codec, order, fields)
     stop = _value_ends(grammar, order)
