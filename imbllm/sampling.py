@@ -105,7 +105,8 @@ class _Writing:
         self.codes[who, column] = code
         for j, texts in self.texts.items(): texts[who[column == j]] = None
         for i, j in zip(who[code == SPELLED], column[code == SPELLED].tolist()):
-            self.texts.setdefault(j, np.full(self.n, None))[i] = self.number[i]
+            if j not in self.texts: self.texts[j] = np.full(self.n, None)
+            self.texts[j][i] = self.number[i]
             self.number[i] = ""
         self.place[who] += 1
         return who
