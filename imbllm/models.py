@@ -142,7 +142,8 @@ def padding_mask(
     real:torch.Tensor, # Which tokens are no padding, `(b, t)` bool; the padding is on the right
 ): # Attention mask, `(b, t)`, or None
     "Attention mask of rows that are padded on the right, or None."
-    return None if real.shape[1] > SHORT or bool(real.all()) else real.long()
+    needless = real.device.type == "cuda" or real.shape[1] > SHORT or bool(real.all())
+    return None if needless else real.long()
 
 # %% ../nbs/07_models.ipynb #788bd882
 class Activation(nn.Module):
@@ -222,6 +223,29 @@ def usual_attention(model):
     usual = model.config._attn_implementation == "sdpa"
     if usual and type(model).__name__ in PLAIN_HEADS: model.set_attn_implementation(ATTENTION)
     return model
+
+# %% ../nbs/07_models.ipynb #1febc83c
+class _Unmasked:
+    "Attention of each token to all that stand before it."
+    def attend(self, module, query, key, value, **kwargs):
+        return sdpa_attention_forward(module, query, key, value, None, **{**kwargs, "is_causal": True})
+
+_UNMASKED = _Unmasked()
+
+def reads_unmasked(
+    model, # A causal language model
+) -> bool:
+    "Is the model of the families in `PLAIN_HEADS`, with our attention over all that stands before?"
+    plain = type(model).__name__ in PLAIN_HEADS and not getattr(model.config, "sliding_window", None)
+    return plain and model.config._attn_implementation == ATTENTION
+
+def hidden_states(
+    model, # A causal language model that `reads_unmasked`
+    ids:torch.Tensor, # Token rows, padded on the right, `(b, t)`
+) -> torch.Tensor: # What the head reads, `(b, t, width)`
+    "What the head of the model reads at each token, `(b, t, width)`; meaningless at padding."
+    unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+    return model.base_model(input_ids=ids, attention_mask=unread, use_cache=False, packed=_UNMASKED)[0]
 
 # %% ../nbs/07_models.ipynb #5b0138c8
 def _without_functions(model):
@@ -343,6 +367,68 @@ def row_feeder(
     window = getattr(model.config, "sliding_window", None) or longest
     ours = usual_attention(model).config._attn_implementation == ATTENTION and type(model).__name__ in PLAIN_HEADS
     return Packed(model, n, longest) if ours and longest <= window else Padded(model, n)
+
+# %% ../nbs/07_models.ipynb #a62a7f31
+class Stepwise:
+    """Feeds rows that are padded on the left to a model that `reads_unmasked`: the prompts, then a token per turn."""
+    def __init__(self, model, gap, longest):
+        self.model = model
+        self.gap = gap
+        self.most = -(-longest // SLICE) * SLICE
+        self.fed = 0
+        self.cache = {}
+
+    @torch.no_grad()
+    def feed(self,
+        ids:torch.Tensor, # The rows' next tokens, `(n, t)`
+    ) -> torch.Tensor: # Logits behind the last of them, `(n, vocabulary)`
+        "Logits behind the last token of each row, `(n, vocabulary)`."
+        place = torch.arange(self.fed, self.fed + ids.shape[1], device=ids.device)
+        self.fed += ids.shape[1]
+        column = torch.arange(-(-self.fed // SLICE) * SLICE, device=ids.device)
+        gap = self.gap[:, None, None, None]
+        seen = (column >= gap) & (column <= place[:, None]) | (column == place[:, None]) # padding sees itself
+        self.unseen = torch.zeros(seen.shape, device=ids.device, dtype=self.model.dtype).masked_fill_(~seen, -torch.inf)
+        position = (place - self.gap[:, None]).clamp(min=0)
+        hidden = self.model.base_model(input_ids=ids, position_ids=position, attention_mask=seen[:1, :, :1, :1],
+                                       use_cache=False, packed=self)[0]
+        return self.model.get_output_embeddings()(hidden[:, -1])
+
+    def attend(self, module, query, key, value, scaling=None, **kwargs):
+        "Attention of the queries `(n, heads, t, size)` of a layer to all that their rows have been fed."
+        keys, values = self._remember("k", module.layer_idx, key), self._remember("v", module.layer_idx, value)
+        n, heads, t, size = query.shape
+        shared = heads // key.shape[1] # heads that share their keys and values
+        query = query.unflatten(1, (key.shape[1], shared)).flatten(2, 3)
+        unseen = self.unseen.to(query.dtype).repeat(1, 1, shared if t > 1 else 1, 1)
+        found = nn.functional.scaled_dot_product_attention(query, keys, values, unseen, scale=scaling)
+        return found.unflatten(2, (shared, t)).flatten(1, 2).transpose(1, 2), None
+
+    def _remember(self, kind, layer, new):
+        "Put new keys or values `(n, heads, t, size)` into the cache; all of the layer, up to a multiple of `SLICE`."
+        at = kind, layer
+        if at not in self.cache: self.cache[at] = new.new_zeros(*new.shape[:2], self.most, new.shape[3])
+        self.cache[at][:, :, self.fed - new.shape[2]:self.fed] = new
+        return self.cache[at][:, :, :self.unseen.shape[3]]
+
+    def keep(self,
+        who:torch.Tensor, # Numbers of rows
+    ):
+        "Forget all other rows."
+        self.gap = self.gap[who]
+        for at, old in self.cache.items(): self.cache[at] = old[who]
+
+SLICE = 32 # the attention of `Stepwise` is over a multiple of so many places
+
+@contextmanager
+def in_bfloat16(model):
+    "Inside this context, a copy of the model whose weights are in bfloat16; the model itself without autocast to it."
+    device = model.device.type
+    if not torch.is_autocast_enabled(device): yield model
+    else:
+        low = copy.deepcopy(model)
+        for p in low.parameters(): p.data = p.data.to(torch.bfloat16) # buffers, such as frequencies, stay precise
+        with torch.autocast(device, enabled=False): yield low
 
 # %% ../nbs/07_models.ipynb #c47cee1a
 def _refusal(name, reason): return ValueError(f"llm={name!r} could not be loaded: {reason}")
