@@ -563,7 +563,7 @@ def main():
     parser.add_argument("--workers", type=int, default=4, help="processes of `all` that fine-tune")
     parser.add_argument("--mps", action="store_true", help="`all`: let processes share the card by MPS")
     parser.add_argument("--compile", action="store_true", help="`all`: compile layers, however short the training")
-    parser.add_argument("--learn", type=Path, help="`all`: folder of tables that decide on both")
+    parser.add_argument("--learn", type=Path, help="`all`: tables of the other parts, to decide on both")
     parser.add_argument("--without", nargs="*", default=[], choices=["pretrained", "critic"], help="`all`: leave out")
     parser.add_argument("--rows", default="", type=str.split, help="`all`: further options of pretrained.py")
     parser.add_argument("--critic", default="", type=str.split, help="`all`: further options of pretrain_critic.py")

@@ -563,7 +563,7 @@ def _full_precision(model):
     for name in ("hf_quantizer", "quantization_method", "is_quantized"): vars(model).pop(name, None)
     return model
 
-_GGUF_ADVICE = ("Pass a whole GGUF file of a causal language model that transformers knows, its tokenizer inside, or a "
+_GGUF_ADVICE = ("pass a whole GGUF file of a causal language model that transformers knows, its tokenizer inside, or a "
                 "folder that holds the model and its tokenizer.")
 _PICKLED = ("its weights are pickled (.bin), and a pickle can run code. If you trust it, load it with transformers and "
             "save_pretrained it: that writes safetensors.")

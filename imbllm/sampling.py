@@ -381,6 +381,7 @@ def write_rows(
     given:int, # How many fields the prompt holds
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
+    examples:dict=None, # Here a few of the token rows that are rejected are kept, `{reason: token rows}`
 ) -> tuple: # `Rows`, and reasons of rejection, `(b,)`
     """Let the model write on freely after prompts that hold the first `given` fields.
 
@@ -390,7 +391,15 @@ def write_rows(
     ids, gap = _left_padded(grammar.codec, rows, order[:, :given])
     seed = int(torch.randint(2**62, (1,), generator=generator))
     written = _generate(model, ids, gap, _plain_sampling(grammar.codec, temperature, int(gap.max())), seed)
-    return _rows_of([read_row(grammar, tuple(row[g:].tolist())) for row, g in zip(written, gap)])
+    token_rows = [tuple(row[g:].tolist()) for row, g in zip(written, gap)]
+    read = [read_row(grammar, ids) for ids in token_rows]
+    if examples is not None: _keep_examples(examples, token_rows, [why for *_, why in read])
+    return _rows_of(read)
+
+def _keep_examples(examples, token_rows, reasons, most=3):
+    "Add to the rejected token rows, at most so many for each reason."
+    for ids, why in zip(token_rows, reasons):
+        if why and len(examples.setdefault(why, [])) < most: examples[why].append(ids)
 
 # %% ../nbs/10_sampling.ipynb #00025e6d
 def _cells(col, codes, texts):
