@@ -12,6 +12,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 import numpy as np
@@ -530,7 +531,8 @@ def _head_loss_in_parts(head, hidden, target):
 
 PART = 2048 # tokens whose logits over a large vocabulary are in memory at a time
 
-_compiled_head_loss = torch.compile(_head_loss, dynamic=True) # compiles nothing before it is called
+@lru_cache
+def _compiled_head_loss(): return torch.compile(_head_loss, dynamic=True)
 
 # %% ../nbs/08_finetuning.ipynb #eda71800
 def _reseed(device, *key):
@@ -623,7 +625,7 @@ class _GpuStep(_Step):
         with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             head = model.get_output_embeddings()
             of = _head_loss if head.weight.shape[0] <= MANY_TOKENS else _head_loss_in_parts
-            if self.compiled: of = _compiled_head_loss
+            if self.compiled: of = _compiled_head_loss()
             loss = of(head, hidden_states(model, ids), target) * share[0]
         loss.backward()
         return loss.detach()
