@@ -33,7 +33,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from imbllm import ImbLLM, Sampling, Training, __version__, finetuning, rowmodel, sampling
+from imbllm import ImbLLM, Sampling, Training, __version__, finetuning, rowmodel
 from imbllm.candidates import BudgetError, Candidates, Halving, accepted_rows
 from imbllm.core import write_atomically
 from imbllm.datasets import load_dataset, train_test_cut
@@ -194,35 +194,6 @@ class Problem:
         self.wanted = int(count.iloc[0]) # as many new rows as the largest class has
         self.unseen = X_test[y_test == self.rare]
 
-class Rejected:
-    "Keeps a few of the token rows that were rejected, per reason."
-    def __init__(self): self.found = {}
-
-    def __enter__(self):
-        self.real = sampling.read_row
-        sampling.read_row = self._read
-        return self
-
-    def __exit__(self, *error): sampling.read_row = self.real
-
-    def _read(self, grammar, ids):
-        found = self.real(grammar, ids)
-        if found[2]:
-            examples = self.found.setdefault(found[2], [])
-            if len(examples) < 3: examples.append(ids)
-        return found
-
-    def texts(self, row_model):
-        "What was written, as text."
-        if row_model.tokenizer is None: return {}
-        kept = row_model.trimmed.kept
-        end = row_model.codec.end
-        def text(ids):
-            ids = list(ids)
-            ids = ids[:ids.index(end) + 1] if end in ids else ids
-            return row_model.tokenizer.decode(kept[np.array(ids, dtype=int)])
-        return {why: [text(ids) for ids in examples] for why, examples in self.found.items()}
-
 def judge(sampler, problem, seed):
     "TapTap's classifier, fitted to the training rows: tells which rows of the model are of a class."
     row_model = sampler.row_model_
@@ -257,12 +228,13 @@ def drawn(sampler, method, problem, fit, stop):
             tally.update(drawn=int((prompted == j).sum()), accepted=int((why[prompted == j] == "").sum()))
         return rows, why
     try:
-        with model.computing(s), Rejected() as rejected:
+        with model.computing(s):
             for rows in accepted_rows(Halving(draw), problem.wanted, counts, model.batch_size, s.budget, key=(0,)):
                 parts.append(decode_table(rows, model))
     except OutOfTime: status = "partial"
     except BudgetError as e: status = f"budget: {e}"
-    record = dict(status=status, counts=counts, prompted=by_feature, rejected=rejected.texts(model))
+    rejected = {why: [model.text(ids) for ids in examples] for why, examples in source.examples.items()}
+    record = dict(status=status, counts=counts, prompted=by_feature, rejected=rejected)
     return pd.concat(parts, ignore_index=True) if parts else None, record
 
 def likelihood(sampler, problem):

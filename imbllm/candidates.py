@@ -11,6 +11,7 @@ import math, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
@@ -153,10 +154,21 @@ def condition_on(
 
 # %% ../nbs/11_candidates.ipynb #f6b19fad
 class BudgetError(RuntimeError):
-    "Too few candidate rows were accepted; `counts` has how many were drawn, accepted, and rejected for each reason."
-    def __init__(self, message, counts=()):
+    """Too few candidate rows were accepted; `counts` has how many were drawn, accepted, and rejected for each reason.
+
+    Where the model wrote freely, `examples` has what it wrote and why that is no row, `[(reason, text)]`.
+    """
+    def __init__(self, message, counts=(), examples=()):
         super().__init__(message)
         self.counts = Counter(counts)
+        self.examples = list(examples)
+
+    def showing(self, examples):
+        "The same error, with up to three examples of what was written, of different reasons where there are."
+        by_turns = [e for turn in zip_longest(*examples.values()) for e in zip(examples, turn) if e[1] is not None][:3]
+        if not by_turns: return self
+        written = "; ".join(f"{text!r} ({why})" for why, text in by_turns)
+        return BudgetError(f"{self} What was written, for example: {written}.", self.counts, by_turns)
 
 def _most_expected(k):
     "The greatest mean of a Poisson distribution for which `k` events or fewer are no surprise: 99.9 % upper limit."
@@ -470,6 +482,7 @@ class Candidates:
         self.allowed = {j: c.allowed for j, c in self.conditions.items() if c.code is None}
         self.grammar = row_model.narrowed(self.allowed)
         self.per_row = self._per_row()
+        self.examples = {} # of token rows that were rejected, by reason
         self._check()
 
     def _per_row(self):
@@ -518,7 +531,7 @@ class Candidates:
                 if self._critic_reads_once: written = self._as_written(prompt, log_prob)
                 rows.texts = {j: t for j, t in rows.texts.items() if j not in self.codes} # the nearest known one counts
                 rejected = np.full(size, "", dtype=object)
-            else: rows, rejected = write_rows(m.model, self.grammar, *prompt, s.temperature, generator)
+            else: rows, rejected = write_rows(m.model, self.grammar, *prompt, s.temperature, generator, self.examples)
             good = np.flatnonzero(rejected == "")
             if len(good):
                 passed, _ = self._verified(rows[good], rng)

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from .core import write_atomically
 from .interpolation import Interpolation
 from .models import (
-    context_limit, hidden_states, key_dropout, logits_at, padding_mask, reads_unmasked, usual_attention)
+    any_shape, context_limit, hidden_states, key_dropout, logits_at, padding_mask, reads_unmasked, usual_attention)
 from .fields import FieldLM, negative_log_likelihood
 from .permutation import leave_out, permute
 from .serialization import Codec
@@ -461,12 +462,12 @@ def _evened(batch, rows, longest, end):
     return even, target, np.array([1 / max(learnt.sum(), 1)], dtype="float32")
 
 # %% ../nbs/08_finetuning.ipynb #6b2b63eb
-CAPTURE_AFTER = 3 # batches of a shape that are computed before it is captured
+CAPTURE_AFTER = int(os.environ.get("IMBLLM_CAPTURE_AFTER", 3)) # batches of a shape that are computed without a graph
 
-def _captured(work, pool):
-    "A CUDA graph of what `work` does on the GPU, and what it returned."
+def _captured(work, pool=None, side=None):
+    "A CUDA graph of what `work` does on the GPU, recorded on the stream `side`, and what it returned."
     graph = torch.cuda.CUDAGraph()
-    side = torch.cuda.Stream()
+    side = side or torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side): # which is left whatever happens
         work() # once before, as what is captured must not ask for anything new
@@ -485,7 +486,7 @@ class _Graphs:
         self.seen = Counter()
         self.graphs = {}
         self.own = None # gradients that all graphs write to
-        self.pool = None # memory that all graphs share
+        self.pool = self.side = None # memory that all graphs share, and the stream that they are recorded on
 
     def __call__(self, *batch):
         shape = tuple(batch[0].shape)
@@ -500,14 +501,16 @@ class _Graphs:
 
     def _capture(self, shape, batch):
         if self.own is None: self.own = [torch.zeros_like(p) for p in self.parameters]
-        if self.pool is None and torch.cuda.is_available(): self.pool = torch.cuda.graph_pool_handle()
+        if self.pool is None and torch.cuda.is_available():
+            self.pool = torch.cuda.graph_pool_handle()
+            self.side = torch.cuda.Stream()
         inputs = [v.clone() for v in batch]
         def work():
             torch._foreach_zero_(self.own)
             return self.gradients(*inputs)
         for p, own in zip(self.parameters, self.own): p.grad = own
         try:
-            graph, loss = _captured(work, self.pool)
+            graph, loss = _captured(work, self.pool, self.side)
             self.graphs[shape] = graph, inputs, loss
         except Exception as e: self._do_without(e)
 
@@ -548,7 +551,8 @@ def _head_loss_in_parts(head, hidden, target):
 
 PART = 2048 # tokens whose logits over a large vocabulary are in memory at a time
 
-_compiled_head_loss = torch.compile(_head_loss, dynamic=True) # compiles nothing before it is called
+@lru_cache
+def _compiled_head_loss(): return torch.compile(_head_loss, dynamic=True)
 
 # %% ../nbs/08_finetuning.ipynb #eda71800
 def _reseed(device, *key):
@@ -585,7 +589,8 @@ class _GpuStep(_Step):
         "Inside this context there may be steps; torch's random state is what it was afterwards."
         for part in self.run.model.modules(): vars(part).pop("dropout_key", None)
         devices = [self.run.device] if self.run.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), _compiled_layers(self.run.model, self.compiled): yield
+        compiled = _compiled_layers(self.run.model, self.compiled)
+        with torch.random.fork_rng(devices), any_shape(self.run.device), compiled: yield
 
     def measuring(self):
         "Inside this context nothing is compiled."
@@ -639,7 +644,7 @@ class _GpuStep(_Step):
         with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             head = model.get_output_embeddings()
             of = _head_loss if head.weight.shape[0] <= MANY_TOKENS else _head_loss_in_parts
-            if self.compiled: of = _compiled_head_loss
+            if self.compiled: of = _compiled_head_loss()
             loss = of(head, hidden_states(model, ids), target) * share[0]
         loss.backward()
         return loss.detach()

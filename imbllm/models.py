@@ -7,7 +7,7 @@ __all__ = ['load_llm', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora']
 
 # %% ../nbs/07_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, socket, threading, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from transformers import (
     AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig,
@@ -186,6 +187,15 @@ def hidden_states(
     unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
     return model.base_model(input_ids=ids, attention_mask=unread, use_cache=False, packed=_UNMASKED)[0]
 
+# %% ../nbs/07_models.ipynb #46da7754
+@contextmanager
+def any_shape(
+    device:torch.device, # Where
+):
+    "Inside this context attention on a GPU is not computed by cuDNN, which makes a plan for every new shape."
+    usual = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(usual) if device.type == "cuda" else nullcontext(): yield
+
 # %% ../nbs/07_models.ipynb #5b0138c8
 def _without_functions(model):
     "Turn off the dropout that the layers of a family of its own call as a function, which no key can reach."
@@ -339,8 +349,8 @@ class Stepwise:
         n, heads, t, size = query.shape
         shared = heads // key.shape[1] # heads that share their keys and values
         query = query.unflatten(1, (key.shape[1], shared)).flatten(2, 3)
-        unseen = self.unseen.to(query.dtype).repeat(1, 1, shared if t > 1 else 1, 1)
-        found = nn.functional.scaled_dot_product_attention(query, keys, values, unseen, scale=scaling)
+        if self.unseen.shape[2] != shared * t: self.unseen = self.unseen.to(query.dtype).repeat(1, 1, shared, 1)
+        found = nn.functional.scaled_dot_product_attention(query, keys, values, self.unseen, scale=scaling)
         return found.unflatten(2, (shared, t)).flatten(1, 2).transpose(1, 2), None
 
     def _remember(self, kind, layer, new):
@@ -492,7 +502,7 @@ def _full_precision(model):
     for name in ("hf_quantizer", "quantization_method", "is_quantized"): vars(model).pop(name, None)
     return model
 
-_GGUF_ADVICE = ("Pass a whole GGUF file of a causal language model that transformers knows, its tokenizer inside, or a "
+_GGUF_ADVICE = ("pass a whole GGUF file of a causal language model that transformers knows, its tokenizer inside, or a "
                 "folder that holds the model and its tokenizer.")
 _PICKLED = ("its weights are pickled (.bin), and a pickle can run code. If you trust it, load it with transformers and "
             "save_pretrained it: that writes safetensors.")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from . import candidates, models, sampling
-from .candidates import Candidates, Halving, accepted_rows, row_digests
+from .candidates import BudgetError, Candidates, Halving, accepted_rows, row_digests
 from .core import documented, in_parallel, threads
 from .fields import FieldLM, embedded_model
 from .finetuning import Corpus, balanced, finetune
@@ -347,7 +347,7 @@ def computing(self:RowModel, settings, n_torch=None):
     device = self.model.device
     bf16 = _bf16(settings, device)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-    with threads(n_torch or n_threads(settings)), precision: yield
+    with threads(n_torch or n_threads(settings)), precision, models.any_shape(device): yield
 
 @patch
 def narrowed(self:RowModel, allowed):
@@ -385,6 +385,17 @@ def known_codes(self:RowModel, rows, conditions=None):
 
 # %% ../nbs/13_rowmodel.ipynb #23c5d91e
 @patch
+@documented
+def text(self:RowModel,
+    ids, # A token row
+) -> str: # Its text
+    "What a token row says, up to its end."
+    ids = [int(i) for i in ids]
+    if self.codec.end in ids: ids = ids[:ids.index(self.codec.end)]
+    if self.trimmed is None: return " | ".join(self.codec.tokenizer.tokens[i] for i in ids)
+    return self.tokenizer.decode(self.trimmed.kept[ids])
+
+@patch
 def _part(self:RowModel, source, size, n_torch, k, n):
     "The `n` rows of the `k`-th part of a request; no other part matters, so parts may be drawn anywhere."
     counts = Counter()
@@ -392,7 +403,10 @@ def _part(self:RowModel, source, size, n_torch, k, n):
     with self.computing(source.settings, n_torch):
         batches = accepted_rows(Halving(source), n, counts, size, source.settings.budget, source.per_row, (k,),
                                 first)
-        return Rows.concat(list(batches)), counts
+        try: return Rows.concat(list(batches)), counts
+        except BudgetError as e:
+            said = {why: [self.text(ids) for ids in rows] for why, rows in source.examples.items()}
+            raise e.showing(said) from None
 
 @patch
 @documented

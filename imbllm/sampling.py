@@ -105,7 +105,8 @@ class _Writing:
         self.codes[who, column] = code
         for j, texts in self.texts.items(): texts[who[column == j]] = None
         for i, j in zip(who[code == SPELLED], column[code == SPELLED].tolist()):
-            self.texts.setdefault(j, np.full(self.n, None))[i] = self.number[i]
+            if j not in self.texts: self.texts[j] = np.full(self.n, None)
+            self.texts[j][i] = self.number[i]
             self.number[i] = ""
         self.place[who] += 1
         return who
@@ -222,7 +223,7 @@ def field_log_probs(
     order:np.ndarray, # Order of the columns in each row, `(n, m)`; -1 at the end leaves fields out
     given:int=1, # How many fields of the order are given
     temperature:float=1., # Divides the logits
-    batch_size:int=128, # Rows per forward pass; on a GPU 16 times as many
+    batch_size:int=128, # Rows per forward pass; on a GPU up to 16 times as many
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_rows` would write it.
@@ -231,7 +232,8 @@ def field_log_probs(
     not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
-    if next(model.parameters()).device.type == "cuda": batch_size *= 16
+    if next(model.parameters()).device.type == "cuda":
+        batch_size *= max(1, min(16, 2**17 // model.get_output_embeddings().weight.shape[0]))
     fields = grammar.codec.pieces(rows.codes, order, rows.texts)
     first_place = _value_places(grammar.codec, order, fields)
     stop = _value_ends(grammar, order)
@@ -375,6 +377,7 @@ def write_rows(
     given:int, # How many fields the prompt holds
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
+    examples:dict=None, # Here a few of the token rows that are rejected are kept, `{reason: token rows}`
 ) -> tuple: # `Rows`, and reasons of rejection, `(b,)`
     """Let the model write on freely after prompts that hold the first `given` fields.
 
@@ -384,7 +387,15 @@ def write_rows(
     ids, gap = _left_padded(grammar.codec, rows, order[:, :given])
     seed = int(torch.randint(2**62, (1,), generator=generator))
     written = _generate(model, ids, gap, _plain_sampling(grammar.codec, temperature, int(gap.max())), seed)
-    return _rows_of([read_row(grammar, tuple(row[g:].tolist())) for row, g in zip(written, gap)])
+    token_rows = [tuple(row[g:].tolist()) for row, g in zip(written, gap)]
+    read = [read_row(grammar, ids) for ids in token_rows]
+    if examples is not None: _keep_examples(examples, token_rows, [why for *_, why in read])
+    return _rows_of(read)
+
+def _keep_examples(examples, token_rows, reasons, most=3):
+    "Add to the rejected token rows, at most so many for each reason."
+    for ids, why in zip(token_rows, reasons):
+        if why and len(examples.setdefault(why, [])) < most: examples[why].append(ids)
 
 # %% ../nbs/10_sampling.ipynb #00025e6d
 def _cells(col, codes, texts):

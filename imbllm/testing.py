@@ -8,6 +8,7 @@ __all__ = ['byte_tokenizer', 'sentencepiece_tokenizer', 'save_random_llm']
 # %% ../nbs/03_testing.ipynb #a58f7f52
 import os
 from pathlib import Path
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
@@ -116,6 +117,65 @@ def save_random_llm(
     if back.decode(back(text).input_ids) != tokenizer.decode(tokenizer(text).input_ids):
         raise ValueError(f"architecture={architecture!r} comes with a tokenizer class of its own, which cannot hold "
                          "this tokenizer; choose another pair.")
+
+# %% ../nbs/03_testing.ipynb #7786c56f
+def _in_llama_cpp_order(weight, n_heads):
+    "Rows of a query or key matrix as llama.cpp orders them: the halves of each head interleaved."
+    halves = weight.reshape(n_heads, 2, weight.shape[0] // n_heads // 2, weight.shape[1])
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weight.shape))
+
+def _write_facts(writer, config, tokens, merges):
+    "What a GGUF file says about the model, and its tokenizer if there are tokens."
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    if not tokens: return
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+
+def _write_weights(writer, model):
+    "The weights of a Llama with a tied head, matrices in 8 bits."
+    import gguf
+    bits, config = gguf.GGMLQuantizationType.Q8_0, model.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, p in model.state_dict().items():
+        if name == "lm_head.weight": continue
+        weight = p.numpy()
+        part = name.split(".")[-2]
+        if part in heads: weight = _in_llama_cpp_order(weight, heads[part])
+        quantised = dict(raw_dtype=bits) if weight.ndim == 2 else {}
+        if quantised: weight = gguf.quants.quantize(weight, bits)
+        writer.add_tensor(names.get_name(name, (".weight",)), weight, **quantised)
+
+def save_random_gguf(
+    path, # File to write
+    n_positions:int=256, # Context in tokens
+    n_embd:int=32, # Width, a multiple of 32
+    with_tokenizer:bool=True, # Put its tokenizer in: the 256 bytes, an end token and one merge?
+    architecture:str="llama", # What the file says it is
+): # The model before its matrices were quantised
+    "Write a tiny Llama with random weights as a GGUF file; returns the model. Needs the package gguf."
+    import gguf
+    bytes_ = byte_tokenizer().get_vocab()
+    tokens = [*sorted(bytes_, key=bytes_.get), "Ġa"]
+    model = random_model("llama", len(tokens), n_positions, n_embd, tied=True)
+    writer = gguf.GGUFWriter(str(path), architecture)
+    _write_facts(writer, model.config, tokens if with_tokenizer else [], ["Ġ a"])
+    _write_weights(writer, model)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
 
 # %% ../nbs/03_testing.ipynb #494606a1
 def _field_text(codec, j, ids):
