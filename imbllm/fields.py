@@ -371,6 +371,7 @@ def decode_fields(
     The log-probability is that at temperature 1, of the fields that were drawn given those before them. Source: Eq. 2
     of the paper, renormalised on what the grammar admits.
     """
+    if not len(order): return Rows(rows.codes), np.zeros(0)
     choices = _choices(model, grammar)
     device = model.device
     columns = torch.as_tensor(order, device=device)

@@ -51,7 +51,7 @@ def split_rows(
 CONVERGE_FROM = 2000 # rows of the largest class from which training goes on until it has converged
 HELD_OUT = 512 # rows of that class that are then held out, or a tenth of them
 RARE_EPOCHS = 240 # how often a row of the rarest class is seen at most, itself or interpolated
-MOST = 2000 # updates at most
+MOST = 1500 # updates at most
 
 def most_updates(
     sizes:np.ndarray, # Rows of each class
