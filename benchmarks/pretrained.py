@@ -443,7 +443,7 @@ def evaluate(args):
             key = {k: getattr(cell, k) for k in KEYS}
             if tuple(key.values()) in done: continue
             row = key | scored(cell, record, file) | stamped("pretrained.py")
-            save([row], path, KEYS, sort=KEYS)
+            save([row], path, KEYS, float_format="%.6g", sort=KEYS)
             print(*key.values(), row["status"][:40], row.get("paper_f1"), flush=True)
 
 def main():
