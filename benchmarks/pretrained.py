@@ -409,7 +409,8 @@ def facts(record, X):
     begun = sum(prompted[c]["accepted"] for c in numbers if c in prompted)
     counts = {reason.replace(" ", "_"): record["counts"].get(reason, 0) for reason in REASONS}
     status = record["status"].partition(":")[0] # the message of a budget has counts of its own
-    return {k: record.get(k) for k in FACTS} | dict(status=status) | counts | dict(accepted_behind_number=begun)
+    made = dict(status=status, fit_packages=f"torch {record['torch']}, transformers {record['transformers']}")
+    return {k: record.get(k) for k in FACTS} | made | counts | dict(accepted_behind_number=begun)
 
 def as_cell(record, protocol):
     "What the rows of a record are measured as."
