@@ -408,7 +408,9 @@ def facts(record, X):
     prompted = record["prompted"]
     begun = sum(prompted[c]["accepted"] for c in numbers if c in prompted)
     counts = {reason.replace(" ", "_"): record["counts"].get(reason, 0) for reason in REASONS}
-    return {k: record.get(k) for k in FACTS} | counts | dict(accepted_behind_number=begun)
+    status = record["status"].partition(":")[0] # the message of a budget has counts of its own
+    made = dict(status=status, fit_packages=f"torch {record['torch']}, transformers {record['transformers']}")
+    return {k: record.get(k) for k in FACTS} | made | counts | dict(accepted_behind_number=begun)
 
 def as_cell(record, protocol):
     "What the rows of a record are measured as."
@@ -424,7 +426,8 @@ def scored(cell, record, path):
     row = dict(classifier="xgboost", new_rows=record["new_rows"]) | facts(record, X)
     if not record["new_rows"]: return row
     found = measure_rows(cell, read_rows(path.with_suffix(".csv.gz"), X))
-    return row | found["scores"]["xgboost"] | dict(valid=found["valid"]) | found["diversity"]
+    counts = {k: found[k] for k in ("new_rows", "valid")}
+    return row | counts | found["scores"]["xgboost"] | found["diversity"]
 
 def evaluate(args):
     "Score the rows of every cell by every protocol; what is in the file is not scored again."
@@ -441,7 +444,7 @@ def evaluate(args):
             key = {k: getattr(cell, k) for k in KEYS}
             if tuple(key.values()) in done: continue
             row = key | scored(cell, record, file) | stamped("pretrained.py")
-            save([row], path, KEYS, sort=KEYS)
+            save([row], path, KEYS, float_format="%.6g", sort=KEYS)
             print(*key.values(), row["status"][:40], row.get("paper_f1"), flush=True)
 
 def main():

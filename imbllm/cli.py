@@ -485,7 +485,7 @@ def _grid(args):
     datasets = _list(args.datasets) if args.datasets else dataset_names()
     methods = _list(args.methods) if args.methods else list(METHODS)
     try: return grid(datasets, methods, args.seeds, args.q, llm=args.llm, protocol=args.protocol,
-                     classifiers=tuple(_list(args.classifiers)))
+                     classifiers=tuple(_list(args.classifiers)), keep_original=args.keep_original)
     except ValueError as e: raise CommandError(e) from e
 
 def _bench(args):
@@ -530,7 +530,7 @@ def _report(args):
 
 def _demo(args):
     from imbllm.demo import demo
-    demo(args.rows, args.seed, args.out)
+    demo(args.rows, args.seed, args.out, args.llm, args.epochs)
 
 # %% ../nbs/30_cli.ipynb #aca2ce5f
 class _Parser(argparse.ArgumentParser):
@@ -546,8 +546,8 @@ def _command(commands, name, run, help, description):
 def _add_method(add):
     "Options of `oversample` on who draws the rows, and which."
     add("--method", choices=_METHODS, default="ImbLLM", help="method (default: ImbLLM)")
-    add("--llm", metavar="NAME_OR_FOLDER", help="language model: a hub id or a folder (default: a small one, made and "
-        "trained on the spot)")
+    add("--llm", metavar="NAME_OR_FILE", help="language model: a hub id, a folder, a GGUF file, or smollm2 (default: a "
+        "small one, made and trained on the spot)")
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
@@ -593,8 +593,12 @@ def _add_demo(commands):
         "Make a table, split it five times, rebalance it in several ways, train a classifier on each, and compare "
         "their scores.")
     add = parser.add_argument
-    add("--rows", metavar="N", type=int, default=3000, help="rows of the table (default: 3000)")
+    add("--rows", metavar="N", type=int, help="rows of the table (default: 3000, or 300 with --llm)")
     add("--seed", metavar="N", type=int, default=0, help="seed (default: 0)")
+    add("--llm", metavar="NAME_OR_FILE", help="language model, for instance smollm2: a hub id, a folder or a GGUF file "
+        "(default: a small one, made and trained on the spot)")
+    add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's, or "
+        "1 with --llm)")
     add("--out", metavar="FOLDER", default="imbllm-demo", help="folder to make for the results (default: imbllm-demo; "
         "if it exists, imbllm-demo-2, ...)")
 
@@ -607,16 +611,18 @@ def _add_bench(commands):
     add("--datasets", metavar="A,B", help="names of data sets, 'income' for a made-up one, or FILE.csv:LABEL (default: "
         "the paper's ten)")
     add("--methods", metavar="M,N", help="names of methods, with settings in brackets if wanted: "
-        "'SMOTE-NC,ImbLLM(condition=y)' (default: all)")
+        "'SMOTE-NC,ImbLLM(condition=y),ImbLLM@paper' (default: all)")
     add("--seeds", metavar="0,1,2", type=_seeds, default=[0, 1, 2], help="seeds, also as ranges: 0-9 (default: 0,1,2)")
     add("--q", metavar="Q", type=_shares, default=[.2], help="share of the training minority that is kept, or several "
         "(default: 0.2)")
-    add("--llm", metavar="NAME_OR_FOLDER", default="embedded", help="language model of the methods that have one "
+    add("--llm", metavar="NAME_OR_FILE", default="embedded", help="language model of the methods that have one "
         "(default: embedded)")
     add("--classifiers", metavar="C,D", default="xgboost", help="classifiers: xgboost, logistic, forest, neural "
         "(default: xgboost)")
     add("--protocol", default="fixed", help="fixed: one encoder for all rows; published: as the paper's published code "
-        "scores (default: fixed)")
+        "scores; paper: new rows replace the rarest class, as in its text (default: fixed)")
+    add("--keep-original", action=argparse.BooleanOptionalAction, help="keep the given rows of the rarest class, or "
+        "replace them (default: as protocol and preset have it)")
     add("--out", metavar="DIR", help="folder for the results; made, or gone on with")
     add("--jobs", metavar="N", type=int, help="cells at once (default: 1)")
     add("--retry-failed", action="store_true", help="measure cells again that failed before")

@@ -48,19 +48,19 @@ _SPLITS = 5
 
 def _threshold(way, rare): return rare.mean() if way == _AT_PRIOR else .5
 
-def _samplers(X, seed):
+def _samplers(X, seed, model):
     "A sampler for each way, None for the two that leave the table as it is."
     from imbllm.oversampler import ImbLLM # brings torch
     smote_nc = SMOTENC(list(X.select_dtypes(exclude="number")), random_state=seed)
-    return {_AS_IS: None, _AT_PRIOR: None, _SMOTE_NC: smote_nc, _IMBLLM: ImbLLM(random_state=seed)}
+    return {_AS_IS: None, _AT_PRIOR: None, _SMOTE_NC: smote_nc, _IMBLLM: ImbLLM(**model, random_state=seed)}
 
-def _compare(X, y, X_test, rare_test, label, seed):
+def _compare(X, y, X_test, rare_test, label, seed, llm):
     "Scores per way, probabilities on the test part per way, and the rebalanced tables."
     model = _classifier(X, seed)
     scores = {}
     ps = {}
     tables = {}
-    for way, sampler in _samplers(X, seed).items():
+    for way, sampler in _samplers(X, seed, llm).items():
         start = time.perf_counter()
         tables[way] = sampler.fit_resample(X, y) if sampler else (X, y)
         model.fit(tables[way][0], tables[way][1] == label)
@@ -72,7 +72,7 @@ def _compare(X, y, X_test, rare_test, label, seed):
 # %% ../nbs/29_demo.ipynb #1c380397
 def _part(X, y, rows): return X.iloc[rows].reset_index(drop=True), y.iloc[rows].reset_index(drop=True)
 
-def _on_splits(X, y, label, seed):
+def _on_splits(X, y, label, seed, llm):
     "Scores of each way and split, probabilities of all rows per way, and the tables of the first split."
     scores = []
     ps = {}
@@ -80,7 +80,7 @@ def _on_splits(X, y, label, seed):
     splits = StratifiedKFold(_SPLITS, shuffle=True, random_state=seed).split(X, y)
     for i, (train, test) in enumerate(splits, 1):
         rare_test = (y.iloc[test] == label).to_numpy()
-        found, p, tables = _compare(*_part(X, y, train), X.iloc[test], rare_test, label, seed)
+        found, p, tables = _compare(*_part(X, y, train), X.iloc[test], rare_test, label, seed, llm)
         first = first or tables
         for way in found:
             scores.append({"way": way, "split": i, **found[way]})
@@ -180,22 +180,28 @@ def _write(folder, scores, tables, figure):
 
 # %% ../nbs/29_demo.ipynb #4c7152bc
 def demo(
-    rows:int=3000, # Rows of the table, at least 200
+    rows:int=None, # Rows of the table, at least 200; default: 3000, or 300 with a language model of your choice
     seed:int=0, # Seed
     out="imbllm-demo", # Folder to make for the results; if it exists, `out`-2, ...
+    llm:str=None, # Language model of your choice; default: a small one, made and trained on the spot
+    epochs:int=None, # Passes over the rows in training; default: the method's, or 1 with a model of your choice
 ):
     """Compare ways to deal with an imbalanced table, print their scores, and leave tables and a figure in a new folder.
 
     Raises `CommandError` if the folder cannot be made, or for too few rows, before any work.
     """
     check_parent(Path(out))
+    if rows is None: rows = 3000 if llm is None else 300
+    model = dict(llm=llm, epochs=1 if llm and epochs is None else epochs)
     if rows < 200: raise CommandError(f"--rows must be at least 200, for some rows of the minority; got {rows}.")
     X, y = make_income(rows, random_state=seed)
     label = INCOME_LABELS[1]
     rare = (y == label).to_numpy()
     print(f"{rows} made-up people, {rare.sum()} of them in the minority; {_SPLITS} splits, each with a fifth of "
           "them to test on.\n")
-    scores, ps, tables = _on_splits(X, y, label, seed)
+    if llm: print(f"{llm} learns for {model['epochs']} epochs, where the paper takes 50; on a CPU that is minutes for "
+                  "each split.\n")
+    scores, ps, tables = _on_splits(X, y, label, seed, model)
     print(_score_table(scores), _verdict(scores), sep="\n\n")
     folder = _fresh_folder(out)
     _write(folder, scores, tables, _figure(rare, ps, tables, label))

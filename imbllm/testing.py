@@ -126,6 +126,8 @@ def _in_llama_cpp_order(weight, n_heads):
 
 def _write_facts(writer, config, tokens, merges):
     "What a GGUF file says about the model, and its tokenizer if there are tokens."
+    writer.add_name("tiny")
+    writer.add_license("apache-2.0")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
