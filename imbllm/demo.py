@@ -199,8 +199,8 @@ def demo(
     rare = (y == label).to_numpy()
     print(f"{rows} made-up people, {rare.sum()} of them in the minority; {_SPLITS} splits, each with a fifth of "
           "them to test on.\n")
-    if llm: print(f"{llm} learns for {model['epochs']} epochs, where the paper takes 50; on a CPU that is minutes for "
-                  "each split.\n")
+    if llm: print(f"{llm} learns in {model['epochs']} of the paper's 50 epochs; on a CPU that is minutes for each "
+                  "split.\n")
     scores, ps, tables = _on_splits(X, y, label, seed, model)
     print(_score_table(scores), _verdict(scores), sep="\n\n")
     folder = _fresh_folder(out)
