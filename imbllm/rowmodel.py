@@ -50,7 +50,7 @@ def split_rows(
 # %% ../nbs/14_rowmodel.ipynb #41370f99
 CONVERGE_FROM = 2000 # rows of the largest class from which training goes on until it has converged
 HELD_OUT = 512 # rows of that class that are then held out, or a tenth of them
-RARE_EPOCHS = 240 # how often a row of the rarest class is seen at most, itself or interpolated
+RARE_EPOCHS = 60 # how often a row of the rarest class is seen, itself or interpolated, beyond the least length
 MOST = 1500 # updates at most
 
 def most_updates(
