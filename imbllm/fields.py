@@ -202,6 +202,21 @@ def _first_of_fields(model, states, fields, columns, allowed, temperature=1.):
     found = log_probs.gather(2, rank.t()[..., None])[..., 0].t() # (n, 1 + d)
     return found.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, 0)
 
+def _inner_of_fields(model, states, fields, columns, temperature=1.):
+    "Log-probability of the inner tokens of each field, `(n, m)`; 0 for fields without any, or that a row lacks."
+    layout = model.layout
+    out = states.new_zeros(fields.shape, dtype=torch.float32)
+    for level in range(1, layout.tokens.shape[1]):
+        deep = (layout.tokens[fields, level] >= 0) & (columns >= 0)
+        if not deep.any(): continue
+        of = fields[deep]
+        logits = model.inner_logits(states[deep], layout.tokens[of, :level]) / temperature
+        beyond = torch.arange(logits.shape[1], device=logits.device) >= layout.siblings[of, level - 1, None]
+        log_probs = logits.masked_fill(beyond, -torch.inf).log_softmax(1)
+        found = log_probs.gather(1, layout.rank[layout.tokens[of, level]][:, None])[:, 0]
+        out = out + torch.zeros_like(out).masked_scatter(deep, found)
+    return out
+
 # %% ../nbs/09_fields.ipynb #15b2ca54
 def negative_log_likelihood(
     model:FieldLM, # Bound to the table
@@ -211,16 +226,8 @@ def negative_log_likelihood(
     "Negative log-likelihood of all fields together, each given those before it, in nats."
     layout = model.layout
     states = model.transformer(inputs_embeds=model.embedded_steps(fields, columns), use_cache=False)[0]
-    total = -_first_of_fields(model, states, fields, columns, layout.first >= 0).sum()
-    for level in range(1, layout.tokens.shape[1]):
-        deep = (layout.tokens[fields, level] >= 0) & (columns >= 0)
-        if not deep.any(): continue
-        of = fields[deep]
-        logits = model.inner_logits(states[deep], layout.tokens[of, :level])
-        beyond = torch.arange(logits.shape[1], device=logits.device) >= layout.siblings[of, level - 1, None]
-        wanted = layout.rank[layout.tokens[of, level]]
-        total = total + F.cross_entropy(logits.masked_fill(beyond, -torch.inf), wanted, reduction="sum")
-    return total
+    first = _first_of_fields(model, states, fields, columns, layout.first >= 0)
+    return -first.sum() - _inner_of_fields(model, states, fields, columns).sum()
 
 # %% ../nbs/09_fields.ipynb #9bf2aad8
 def _piece(pieces, i): return tuple(pieces.flat[pieces.start[i]:pieces.start[i] + pieces.length[i]].tolist())
@@ -423,7 +430,7 @@ def score_fields(
     not admit.
     """
     choices = _choices(model, grammar)
-    pieces, admitted = grammar.choices
+    narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
     out = np.zeros(order.shape)
     for i in range(0, len(order), batch_size):
         part = slice(i, i + batch_size)
@@ -431,9 +438,9 @@ def score_fields(
         fields, columns = (torch.as_tensor(v, device=model.device) for v in (number, order[part]))
         states = model.transformer(inputs_embeds=model.embedded_steps(fields, columns), use_cache=False)[0]
         found = _first_of_fields(model, states, fields, columns, choices.admitted, temperature).double()
-        if len(model.layout.n_inner):
-            found = found + _inner_log_probs(model, choices, states, pieces.take(number), temperature)
-        out[part] = np.where(admitted[number], found.cpu().numpy(), -np.inf)
+        if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
+        else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
+        out[part] = found.cpu().numpy() if narrow is None else np.where(narrow[1][number], found.cpu().numpy(), -np.inf)
     out[order < 0] = 0
     out[:, :given] = 0
     return out
