@@ -300,9 +300,14 @@ class Flat:
 class Muon:
     "Momentum made orthogonal for the matrices of layers, Adam's step for all else; at .4 of the rate."
     def __init__(self, flat, decay=.01, beta=.95, betas=(.9, .98)):
-        self.decay, self.beta, self.betas, self.count = decay, beta, betas, 0
-        self.flat, self.named = flat, flat.views()
-        self.m, self.v = torch.zeros_like(flat.vector), torch.zeros_like(flat.vector)
+        self.decay = decay
+        self.beta = beta
+        self.betas = betas
+        self.count = 0
+        self.flat = flat
+        self.named = flat.views()
+        self.m = torch.zeros_like(flat.vector)
+        self.v = torch.zeros_like(flat.vector)
         inside = [n for n, p in self.named.items() if p.ndim == 2 and ("attention" in n or "spread" in n or "mlp" in n)]
         self.groups = {}
         for name in inside:
@@ -355,7 +360,8 @@ def mean_ap(logit, y):
 class Run:
     "Weights in float32, a copy of them in bfloat16 that is run, their moving average, and the optimizer."
     def __init__(self, args):
-        self.args, self.device = args, torch.device(args.device)
+        self.args = args
+        self.device = torch.device(args.device)
         torch.manual_seed(args.seed)
         self.net = network(args).to(self.device)
         self.master = Flat(self.net)
@@ -364,8 +370,11 @@ class Run:
         self.net.to(torch.bfloat16)
         for p, view in zip(self.net.parameters(), self.master.views(self.bf16).values()): p.data = view
         self.optimizer = Muon(self.master)
-        self.step, self.tables, self.elapsed = 0, 0, 0.
-        self.rows, self.cells = args.rows, args.cells
+        self.step = 0
+        self.tables = 0
+        self.elapsed = 0.
+        self.rows = args.rows
+        self.cells = args.cells
         self.rng = random.Random(args.seed) # noqa: S311
 
     def learning_rate(self):
@@ -443,7 +452,8 @@ def validation(device, count):
 
 def validate(net, batches):
     "Loss over prior entropy and average precision over rate, both means over tables of all shapes."
-    ratio, ap = [], []
+    ratio = []
+    ap = []
     with torch.no_grad(), aside(batches[0][0].device):
         torch.manual_seed(0) # of the columns' codes
         for X, y, categorical, context in batches:
@@ -467,7 +477,8 @@ def halve(run, error):
     "Go on with half of the rows and cells after memory ran out; other errors are raised."
     if not isinstance(error, torch.cuda.OutOfMemoryError) and "out of memory" not in str(error).lower(): raise error
     run.net.zero_grad(set_to_none=True)
-    run.rows, run.cells = max(2048, run.rows // 2), max(20_000, run.cells // 2)
+    run.rows = max(2048, run.rows // 2)
+    run.cells = max(20_000, run.cells // 2)
     torch.cuda.empty_cache()
     print(f"out of memory: {run.rows} rows, {run.cells} cells a batch", flush=True)
 
@@ -479,8 +490,11 @@ def train(args):
     log = args.out.with_suffix(".csv")
     if not (args.resume and log.exists()): log.write_text("seconds,step,tables,train,valid,valid_ap,rows,lr\n")
     torch.manual_seed(args.seed + run.step + 1)
-    start, saved, logged = START - run.elapsed, time.time(), time.time()
-    losses, end = [], 60 * args.minutes
+    start = START - run.elapsed
+    saved = time.time()
+    logged = time.time()
+    losses = []
+    end = 60 * args.minutes
 
     def report():
         nonlocal logged, losses
