@@ -14,64 +14,99 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 from .grammar import UNDECIDED, Grammar
 from .models import _MAKING, ATTENTION, Seeded, quicker
-from .serialization import Codec, Rows, spread
+from .serialization import Codec, Rows, _stacked, spread
 
 # %% ../nbs/10_fields.ipynb #8cbcdd1c
-def _padded(lists, pad=-1):
+def _listed(lists, pad=-1):
     "Lists of unequal length as a tensor `(n, longest)`."
     out = np.full((len(lists), max(map(len, lists), default=0)), pad)
     for row, values in zip(out, lists): row[:len(values)] = values
     return torch.tensor(out)
 
-def _siblings(fields):
-    "For each field, how many tokens can stand in the place of each of its tokens but the first."
-    follow = {}
-    for ids in fields:
-        for k in range(1, len(ids)): follow.setdefault(ids[:k], set()).add(ids[k])
-    return [[len(follow[ids[:k]]) for k in range(1, len(ids))] for ids in fields]
+def _begins(ids, depth):
+    "Where in sorted `ids` the first `depth` differ from those of the row before, `(n,)` bool."
+    return np.r_[True, (ids[1:, :depth] != ids[:-1, :depth]).any(1)]
 
-def _fractions(col, value_ids):
-    "Where each number lies in its bin, from -1/2 to 1/2; 0 for all other values."
-    out = np.zeros(len(value_ids))
-    if not col.ordered: return out
-    _, bins, sizes = np.unique([ids[0] for ids in value_ids], return_inverse=True, return_counts=True)
-    for k in np.flatnonzero(sizes > 1):
-        out[bins == k] = (np.arange(sizes[k]) + .5) / sizes[k] - .5
+def _siblings(ids):
+    "How many tokens can stand in the place of each inner token of sorted `ids`, `(n, depth - 1)`."
+    out = np.ones((len(ids), ids.shape[1] - 1), dtype="int16")
+    for level in range(1, ids.shape[1]):
+        node = np.cumsum(_begins(ids, level)) - 1
+        children = np.bincount(node, _begins(ids, level + 1)).astype("int16")
+        out[:, level - 1] = np.where(ids[:, level] >= 0, children[node], 1)
     return out
+
+def _unsorted(values, order, dtype):
+    "Values of fields that were sorted by `order`, in the order of the fields, as a tensor."
+    out = np.empty(values.shape, dtype=dtype)
+    out[order] = values
+    return torch.from_numpy(out)
 
 # %% ../nbs/10_fields.ipynb #4e5e60a9
 class Layout(nn.Module):
     """The tokens of a table's fields, as tensors that move with the model.
 
-    A field is a column with a value: value `c` of column `j` has the number `start[j] + c`.
+    A field is a column with a value: value `c` of column `j` has the number `start[j] + c`. Fields with the same first
+    token are a group. In the order `field` the groups stand side by side, those of a column in the order of `first`,
+    and the fields of a group in that of their inner tokens.
     """
     def __init__(self,
         codec:Codec, # Made with a `TableTokenizer`
     ):
         super().__init__()
-        columns = [list(map(tuple, value_ids)) for value_ids in codec.value_ids]
-        fields = [ids for value_ids in columns for ids in value_ids]
-        first = [sorted({ids[0] for ids in value_ids}) for value_ids in columns]
-        inner = [sorted({ids[k] for ids in fields if len(ids) > k}) for k in range(1, max(map(len, fields)))]
-        rank = np.zeros(len(codec.tokenizer.tokens), dtype="int64")
-        for tokens in first + inner: rank[tokens] = np.arange(len(tokens))
-        ordered = np.repeat([c.ordered for c in codec.columns], list(map(len, columns)))
-        tokens = _padded(fields) # (fields, depth); -1 where a field has fewer
-        read = tokens.clone()
-        read[torch.tensor(ordered), 1:] = -1 # the place of a number in its bin is read as a fraction
-        tensors = dict(
+        ids = _stacked([value_ids.ids for value_ids in codec.value_ids])
+        sizes = np.array(list(map(len, codec.value_ids)))
+        ordered = np.array([c.ordered for c in codec.columns])
+        self._keep(
             name=torch.tensor([prefix[0] for prefix in codec.prefix]), # token of each column's name, (1 + d,)
-            start=torch.tensor(np.cumsum([0, *map(len, columns[:-1])])), # first field of each column, (1 + d,)
-            column=torch.tensor(np.repeat(np.arange(len(columns)), list(map(len, columns)))), # of each field
-            tokens=tokens, read=read,
-            fraction=torch.tensor(np.concatenate(list(map(_fractions, codec.columns, columns)))).float(),
-            siblings=_padded(_siblings(fields), 1), # (fields, depth - 1)
-            first=_padded(first), # first tokens of each column's values, (1 + d, most)
-            inner=_padded(inner), # tokens of each level below, (depth - 1, most)
-            rank=torch.tensor(rank)) # place of a token in its list, (vocabulary,)
+            start=torch.tensor(np.cumsum(sizes) - sizes), # first field of each column, (1 + d,)
+            ordered=torch.tensor(ordered), # is it an ordered column? (1 + d,)
+            branching=torch.tensor(list(map(codec.tokenizer.branching, codec.columns))), # most places in a node, (1 + d,)
+            tokens=torch.from_numpy(ids)) # (fields, depth); -1 where a field has fewer
+        first = self._add_groups(ids, np.repeat(np.arange(len(sizes)), sizes), ordered)
+        self._add_ranks(ids, first, len(codec.tokenizer.tokens))
+        self.reads_inner = bool((ids[~np.repeat(ordered, sizes), 1:] >= 0).any())
+
+    def _keep(self, **tensors):
         for key, value in tensors.items(): self.register_buffer(key, value, persistent=False)
+
+    def _add_groups(self, ids, column, ordered):
+        """Tensors of the groups, given ids and column of each field, and which columns are ordered.
+
+        Gives the first tokens of each column.
+        """
+        order = np.argsort(ids[:, 0], kind="stable")
+        ids, column = ids[order], column[order]
+        begin = np.flatnonzero(_begins(ids, 1))
+        count = np.diff(begin, append=len(ids))
+        number = np.bincount(column[begin]) # of groups of each column
+        place = (np.arange(len(ids)) - np.repeat(begin, count) + .5) / np.repeat(count, count) - .5
+        first = np.split(ids[begin, 0], np.cumsum(number)[:-1])
+        self._keep(
+            group=torch.tensor(np.cumsum(number) - number), # first group of each column, (1 + d,)
+            number=torch.tensor(number), # of its groups, (1 + d,)
+            begin=torch.tensor(begin), # of each group in `field`, (groups,)
+            count=torch.tensor(count), # of its fields, (groups,)
+            field=torch.tensor(order), # fields in the order of their tokens, (fields,)
+            first=_listed(first), # first tokens of each column's values, (1 + d, most)
+            fraction=_unsorted(np.where(ordered[column], place, 0), order, "float32"), # place in the bin, -1/2 to 1/2
+            siblings=_unsorted(_siblings(ids), order, "int16")) # tokens that compete for an inner place
+        return first
+
+    def _add_ranks(self, ids, first, n_tokens):
+        "Tensors of the tokens that compete for a place, given the first ones of each column."
+        inner = [np.flatnonzero(np.bincount(of[of >= 0])) for of in ids.T[1:]]
+        rank = np.zeros(n_tokens, dtype="int64")
+        for tokens in first + inner: rank[tokens] = np.arange(len(tokens))
+        self.n_first = list(map(len, first))
         self.n_inner = list(map(len, inner))
-        self.reads_inner = bool((read[:, 1:] >= 0).any())
+        self._keep(
+            inner=_listed(inner), # tokens of each level below the first, (depth - 1, most)
+            rank=torch.tensor(rank)) # place of a token in its list, (vocabulary,)
+
+    def column(self, fields):
+        "Columns of fields."
+        return torch.bucketize(fields, self.start[1:], right=True)
 
 # %% ../nbs/10_fields.ipynb #f7b29690
 class FieldLM(GPT2LMHeadModel):
@@ -105,10 +140,13 @@ class FieldLM(GPT2LMHeadModel):
         fields:torch.Tensor, # Numbers of fields, any shape
     ) -> torch.Tensor: # `(..., width)`
         "What the model reads of the values of fields."
-        read = self.layout.read[fields]
-        number = self.layout.fraction[fields][..., None] * self.slope(self.layout.column[fields])
-        if self.layout.reads_inner: return self.embedded_tokens(read) + number
-        return self.transformer.wte(read[..., 0]) + number
+        layout = self.layout
+        column = layout.column(fields)
+        number = layout.fraction[fields][..., None] * self.slope(column)
+        if not layout.reads_inner: return self.transformer.wte(layout.tokens[fields, 0]) + number
+        read = layout.tokens[fields]
+        read[..., 1:].masked_fill_(layout.ordered[column][..., None], -1) # a number's place in its bin is a fraction
+        return self.embedded_tokens(read) + number
 
     def embedded_tokens(self,
         tokens:torch.Tensor, # Tokens, `(..., k)`, -1 for none
@@ -149,7 +187,7 @@ def smooth_numbers(
     generator = torch.Generator().manual_seed(seed)
     for col, value_ids in zip(codec.columns, codec.value_ids):
         if not col.ordered: continue
-        tokens = list(dict.fromkeys(ids[0] for ids in value_ids[:col.n_present]))
+        tokens = np.unique(value_ids.ids[:col.n_present, 0]).tolist()
         rank = torch.linspace(0, 1, len(tokens))[:, None]
         curve = torch.cos(math.pi * rank * torch.arange(waves)) * math.sqrt(2 / waves)
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -198,7 +236,7 @@ def _first_of_fields(model, states, fields, columns, allowed, temperature=1.):
     "Log-probability of the first token of each field, `(n, m)`; 0 for fields that a row lacks."
     place, there = _places(columns, len(model.layout.name))
     log_probs = _first_log_probs(model, states, place, allowed, temperature)
-    rank = model.layout.rank[model.layout.tokens[fields, 0]].gather(1, place) * there
+    rank = model.layout.rank[model.layout.tokens[fields, 0].long()].gather(1, place) * there
     found = log_probs.gather(2, rank.t()[..., None])[..., 0].t() # (n, 1 + d)
     return found.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, 0)
 
@@ -213,7 +251,7 @@ def _inner_of_fields(model, states, fields, columns, temperature=1.):
         logits = model.inner_logits(states[deep], layout.tokens[of, :level]) / temperature
         beyond = torch.arange(logits.shape[1], device=logits.device) >= layout.siblings[of, level - 1, None]
         log_probs = logits.masked_fill(beyond, -torch.inf).log_softmax(1)
-        found = log_probs.gather(1, layout.rank[layout.tokens[of, level]][:, None])[:, 0]
+        found = log_probs.gather(1, layout.rank[layout.tokens[of, level].long()][:, None])[:, 0]
         out = out + torch.zeros_like(out).masked_scatter(deep, found)
     return out
 
@@ -262,7 +300,7 @@ class _Choices:
         behind = _tokens_behind(grammar)
         device = layout.first.device
         known = [behind.get(state, ()) for state in range(len(grammar.count))]
-        self.behind = _padded(known).to(device) # tokens behind each state, (states, depth - 1); -1 for none
+        self.behind = _listed(known).to(device) # tokens behind each state, (states, depth - 1); -1 for none
         self.depth = torch.tensor(list(map(len, known)), device=device)
         self.admitted = torch.tensor(_admitted(grammar, layout), device=device)
         self.entry_state = torch.tensor(grammar.entry_state, device=device)
@@ -331,11 +369,14 @@ def _own_first_logits(model, states, columns):
         if len(rows): out[rows, :counts[j]] = F.linear(states[rows], model.lm_head.weight[first[j, :counts[j]]]).float()
     return out
 
+def _at_random(total, generator):
+    "Draw from each row of weights that are added up, `(k,)`."
+    at = torch.rand(len(total), generator=generator).to(total) * total[:, -1]
+    return torch.minimum(torch.searchsorted(total, at[:, None], right=True), (total < total[:, -1:]).sum(1, True))[:, 0]
+
 def _draw(log_probs, generator):
     "Draw from each row of log-probabilities, `(k,)`."
-    total = log_probs.exp().cumsum(1)
-    at = torch.rand(len(total), generator=generator).to(total) * total[:, -1]
-    return (total <= at[:, None]).sum(1).clamp(max=total.shape[1] - 1)
+    return _at_random(log_probs.exp().cumsum(1), generator)
 
 def _logits_of(model, choices, states, columns, state):
     "Logits that the branches of grammar states choose from, by the depth of the states: yields rows and logits."
@@ -344,8 +385,43 @@ def _logits_of(model, choices, states, columns, state):
         if depth: yield rows, model.inner_logits(states[rows], choices.behind[state[rows], :depth])
         else: yield rows, _own_first_logits(model, states[rows], columns[rows])
 
+def _draw_among(logits, count, temperature, generator):
+    "Draw among the first `count` of each row of logits: positions, `(k,)`, and log-probabilities at temperature 1."
+    beyond = torch.arange(logits.shape[1], device=logits.device) >= count[:, None]
+    logits = logits.masked_fill(beyond, -torch.inf)
+    weight = (logits - logits.amax(1, keepdim=True)).exp_()
+    total = weight.cumsum(1)
+    if temperature == 1: drawn = _at_random(total, generator)
+    else: drawn = _at_random(weight.pow(1 / temperature).cumsum(1), generator)
+    chosen = weight.gather(1, drawn[:, None])[:, 0]
+    return drawn, chosen.log() - total[:, -1].log()
+
+def _draw_any(model, states, columns, temperature, generator):
+    """Draw a value for each row's column, any that the table has.
+
+    Gives codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`.
+    """
+    layout = model.layout
+    logits = _own_first_logits(model, states, columns)
+    drawn, log_prob = _draw_among(logits, layout.number[columns], temperature, generator)
+    log_prob = log_prob.double()
+    group = layout.group[columns] + drawn
+    at = layout.begin[group] # in the order of tokens, and how many fields may follow
+    left = layout.count[group]
+    level = 1
+    while len(who := torch.nonzero(left > 1)[:, 0]):
+        logits = model.inner_logits(states[who], layout.tokens[layout.field[at[who]], :level])
+        size, places = left[who], torch.minimum(left[who], layout.branching[columns[who]])
+        drawn, found = _draw_among(logits, places, temperature, generator)
+        log_prob[who] += found
+        at[who] += drawn * (size // places) + torch.minimum(drawn, size % places) # nodes are split evenly
+        left[who] = (size + places - 1 - drawn) // places
+        level += 1
+    return layout.field[at] - layout.start[columns], log_prob
+
 def _draw_fields(model, choices, states, columns, temperature, generator):
     "Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`."
+    if choices is None: return _draw_any(model, states, columns, temperature, generator)
     grammar = choices.grammar
     code = choices.entry_code[columns]
     state = choices.entry_state[columns]
@@ -379,7 +455,7 @@ def decode_fields(
     of the paper, renormalised on what the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
-    choices = _choices(model, grammar)
+    choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
     device = model.device
     columns = torch.as_tensor(order, device=device)
     codes = torch.as_tensor(rows.codes, device=device).gather(1, columns) # in the order of the row
@@ -429,15 +505,16 @@ def score_fields(
     It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
     not admit.
     """
-    choices = _choices(model, grammar)
     narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
+    choices = None if narrow is None else _choices(model, grammar)
+    admitted = model.layout.first >= 0 if narrow is None else choices.admitted
     out = np.zeros(order.shape)
     for i in range(0, len(order), batch_size):
         part = slice(i, i + batch_size)
         number = grammar.codec.piece(rows.codes[part], order[part])
         fields, columns = (torch.as_tensor(v, device=model.device) for v in (number, order[part]))
         states = model.transformer(inputs_embeds=model.embedded_steps(fields, columns), use_cache=False)[0]
-        found = _first_of_fields(model, states, fields, columns, choices.admitted, temperature).double()
+        found = _first_of_fields(model, states, fields, columns, admitted, temperature).double()
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
         out[part] = found.cpu().numpy() if narrow is None else np.where(narrow[1][number], found.cpu().numpy(), -np.inf)

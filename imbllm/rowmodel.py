@@ -290,8 +290,8 @@ def fit(self:RowModel,
     most = most_updates(sizes, targets, settings)
     if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
-    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose,
-                                  most)
+    fingerprint = self._fingerprint(codes, settings, seed) if settings.checkpoint_dir else ""
+    self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
@@ -331,7 +331,8 @@ def batch_size(self:RowModel):
     on_gpu = self.model.device.type == "cuda"
     tokens = _gpu_tokens(self.model) if on_gpu else 2**18 if self.trimmed is None else 2**14
     most = 4096 if on_gpu else 1024
-    return min(most, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+    options = max(self.model.layout.n_first) if self.codec.by_field else int(self.grammar.count.max())
+    return min(most, max(16, min(tokens // self.longest, 2**24 // options)))
 
 def _gpu_tokens(model):
     "Tokens whose keys and values take a sixth of the memory of a GPU."
