@@ -6,6 +6,7 @@
 __all__ = ['FieldLM', 'embedded_model', 'negative_log_likelihood', 'decode_fields', 'score_fields', 'field_attention']
 
 # %% ../nbs/10_fields.ipynb #d9f8817f
+import copy
 import math
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class Layout(nn.Module):
 
     def column(self, fields):
         "Columns of fields."
-        return torch.bucketize(fields, self.start[1:], right=True)
+        return torch.bucketize(fields.contiguous(), self.start[1:], right=True)
 
 # %% ../nbs/10_fields.ipynb #f7b29690
 class FieldLM(GPT2LMHeadModel):
@@ -142,7 +143,8 @@ class FieldLM(GPT2LMHeadModel):
         "What the model reads of the values of fields."
         layout = self.layout
         column = layout.column(fields)
-        number = layout.fraction[fields][..., None] * self.slope(column)
+        slope = self.slope(column)
+        number = layout.fraction[fields][..., None].to(slope) * slope
         if not layout.reads_inner: return self.transformer.wte(layout.tokens[fields, 0]) + number
         read = layout.tokens[fields]
         read[..., 1:].masked_fill_(layout.ordered[column][..., None], -1) # a number's place in its bin is a fraction
@@ -171,7 +173,7 @@ class FieldLM(GPT2LMHeadModel):
         level = tokens.shape[1]
         inner = self.layout.inner[level - 1, :self.layout.n_inner[level - 1]]
         seen = torch.cat([states, self.embedded_tokens(tokens)], 1)
-        return F.linear(states + self.within(seen), self.lm_head.weight[inner]).float()
+        return F.linear((states + self.within(seen)).float(), self.lm_head.weight[inner].float())
 
 # %% ../nbs/10_fields.ipynb #157a28b3
 def smooth_numbers(
@@ -228,8 +230,8 @@ def _places(columns, n_columns):
 def _first_log_probs(model, states, place, allowed, temperature=1.):
     "Log-probabilities of the first tokens by column, `(1 + d, n, most)`."
     by_column = states.gather(1, place[..., None].expand(-1, -1, states.shape[2])).transpose(0, 1)
-    weight = model.lm_head.weight[model.layout.first.clamp(min=0)]
-    logits = torch.bmm(by_column, weight.transpose(1, 2)).float() / temperature
+    weight = model.lm_head.weight.float()[model.layout.first.clamp(min=0)]
+    logits = torch.bmm(by_column.float(), weight.transpose(1, 2)) / temperature
     return logits.masked_fill(~allowed[:, None], -torch.inf).log_softmax(-1)
 
 def _first_of_fields(model, states, fields, columns, allowed, temperature=1.):
@@ -320,16 +322,56 @@ def _choices(model, grammar):
     if getattr(grammar, "of_fields", None) is None: grammar.of_fields = _Choices(grammar, model.layout)
     return grammar.of_fields
 
+# %% ../nbs/10_fields.ipynb #a87af686
+def _linear(layer, x): return F.linear(x, layer.weight.t(), layer.bias)
+
+def _through(model, x, attend):
+    """States behind the layers of a model whose inputs are `x`, `(..., width)`.
+
+    `attend` is the attention of a layer: a function of its number, and of queries, keys and values, `(..., 3 width)`.
+    """
+    for i, layer in enumerate(model.transformer.h):
+        attended = attend(i, _linear(layer.attn.c_attn, layer.ln_1(x)))
+        x = x + _linear(layer.attn.c_proj, attended)
+        x = x + _linear(layer.mlp.c_proj, F.gelu(_linear(layer.mlp.c_fc, layer.ln_2(x)), approximate="tanh"))
+    return model.transformer.ln_f(x)
+
+def _heads(model, qkv):
+    "Queries, keys and values, `(..., 3 width)`, head by head, `(..., 3, heads, size)`."
+    return qkv.unflatten(-1, (3, model.config.n_head, -1))
+
+def _all_states(model, fields, columns):
+    "States of all steps of rows, `(n, m, width)`."
+    x = model.embedded_steps(fields, columns)
+    x = x + model.transformer.wpe.weight[:x.shape[1]]
+    def attend(i, qkv):
+        query, key, value = _heads(model, qkv).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
+    return _through(model, x, attend)
+
+def _in_precision(model):
+    "The model, or inside torch's autocast a copy in its precision."
+    if not torch.is_autocast_enabled(model.device.type): return model
+    dtype = torch.get_autocast_dtype(model.device.type)
+    out = copy.copy(model)
+    out._modules = dict(model._modules)
+    for name in "transformer", "lm_head", "slope", "within":
+        out._modules[name] = copy.deepcopy(model._modules[name]).to(dtype)
+    return out
+
+def _plainly(model):
+    "Inside this context nothing is cast any more."
+    return torch.autocast(model.device.type, enabled=False)
+
 # %% ../nbs/10_fields.ipynb #a0019f4c
 class _Steps:
     "Feeds rows to a model step by step; keeps the keys and values of `m` steps."
     def __init__(self, model, n, m):
         self.model = model
-        self.n = n
-        self.m = m
         self.t = 0
-        self.cache = {}
-        self.visible = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device) # nothing to mask
+        shape = n, model.config.n_head, m, model.config.n_embd // model.config.n_head
+        kept = model.transformer.wte.weight
+        self.cache = [(kept.new_empty(shape), kept.new_empty(shape)) for _ in model.transformer.h]
 
     def step(self,
         fields, # Fields that were written last, `(n,)`; None at the first step
@@ -338,35 +380,31 @@ class _Steps:
         "States of the next step."
         wte = self.model.transformer.wte
         before = wte.weight[0] if fields is None else self.model.embedded_values(fields)
-        inputs = (before + wte(self.model.layout.name[columns]))[:, None]
-        position = torch.full((1, 1), self.t, device=columns.device)
-        found = self.model.transformer(inputs_embeds=inputs, position_ids=position, attention_mask=self.visible,
-                                       use_cache=False, packed=self)
+        inputs = before + wte(self.model.layout.name[columns]) + self.model.transformer.wpe.weight[self.t]
+        states = _through(self.model, inputs, self._attend)
         self.t += 1
-        return found[0][:, 0]
+        return states
 
-    def attend(self, module, query, key, value, **kwargs):
-        "Attention of the queries `(n, heads, 1, size)` of a layer to all steps so far."
-        keys, values = self._remember(module.layer_idx, key, value)
-        return F.scaled_dot_product_attention(query, keys, values).transpose(1, 2), None
-
-    def _remember(self, layer, key, value):
-        if layer not in self.cache:
-            shape = self.n, key.shape[1], self.m, key.shape[3]
-            self.cache[layer] = key.new_empty(shape), value.new_empty(shape)
-        for old, new in zip(self.cache[layer], (key, value)): old[:, :, self.t] = new[:, :, 0]
-        return (old[:, :, :self.t + 1] for old in self.cache[layer])
+    def _attend(self, i, qkv):
+        "Attention in a layer to all steps so far, `(n, width)`."
+        query, key, value = _heads(self.model, qkv).unbind(1)
+        keys, values = self.cache[i]
+        keys[:, :, self.t] = key
+        values[:, :, self.t] = value
+        until = self.t + 1
+        return F.scaled_dot_product_attention(query[:, :, None], keys[:, :, :until], values[:, :, :until]).flatten(1)
 
 # %% ../nbs/10_fields.ipynb #b63ea395
 def _own_first_logits(model, states, columns):
     "Logits of the first tokens of each row's own column, `(k, most)`; what lies beyond them is arbitrary."
     first = model.layout.first
-    out = states.new_empty((len(states), first.shape[1]), dtype=torch.float32)
+    states, head = states.float(), model.lm_head.weight.float()
+    out = states.new_empty((len(states), first.shape[1]))
     by_column = columns.argsort(stable=True)
     sizes = torch.bincount(columns, minlength=len(first)).tolist()
-    counts = (first >= 0).sum(1).tolist()
+    counts = model.layout.n_first
     for j, rows in enumerate(by_column.split(sizes)):
-        if len(rows): out[rows, :counts[j]] = F.linear(states[rows], model.lm_head.weight[first[j, :counts[j]]]).float()
+        if len(rows): out[rows, :counts[j]] = F.linear(states[rows], head[first[j, :counts[j]]])
     return out
 
 def _at_random(total, generator):
@@ -455,6 +493,7 @@ def decode_fields(
     of the paper, renormalised on what the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
+    model = _in_precision(model)
     choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
     device = model.device
     columns = torch.as_tensor(order, device=device)
@@ -464,7 +503,7 @@ def decode_fields(
     steps = _Steps(model, *order.shape)
     fields = None
     for t, column in enumerate(columns.T):
-        states = steps.step(fields, column)
+        with _plainly(model): states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
             codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator)
@@ -497,7 +536,7 @@ def score_fields(
     order:np.ndarray, # Order of the columns in each row, `(n, m)`; -1 at the end leaves fields out
     given:int=1, # How many fields of the order are given
     temperature:float=1., # Divides the logits
-    batch_size:int=1024, # Rows per forward pass
+    batch_size:int=256, # Rows per forward pass
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_fields` would write it.
@@ -509,11 +548,12 @@ def score_fields(
     choices = None if narrow is None else _choices(model, grammar)
     admitted = model.layout.first >= 0 if narrow is None else choices.admitted
     out = np.zeros(order.shape)
+    model = _in_precision(model)
     for i in range(0, len(order), batch_size):
         part = slice(i, i + batch_size)
         number = grammar.codec.piece(rows.codes[part], order[part])
         fields, columns = (torch.as_tensor(v, device=model.device) for v in (number, order[part]))
-        states = model.transformer(inputs_embeds=model.embedded_steps(fields, columns), use_cache=False)[0]
+        with _plainly(model): states = _all_states(model, fields, columns)
         found = _first_of_fields(model, states, fields, columns, admitted, temperature).double()
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)

@@ -670,6 +670,7 @@ def _beyond_chance(numbers):
 
 def _key_texts(col):
     "The present values as text if they are text or UUIDs, but no measurements; else nothing."
+    if col.ordered: return []
     texts = [str(v) for v in col.present if isinstance(v, (str, uuid.UUID))]
     return [] if len(texts) < col.n_present or all(map(_MEASURED.fullmatch, texts)) else texts
 

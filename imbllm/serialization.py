@@ -124,8 +124,12 @@ def balanced_bins(
 # %% ../nbs/05_serialization.ipynb #db951f83
 def _stacked(parts):
     "Arrays `(n, depth)` of unequal depth, one below the other; -1 where one is not so deep."
-    depth = max((part.shape[1] for part in parts), default=0)
-    return np.concatenate([np.pad(p, ((0, 0), (0, depth - p.shape[1])), constant_values=-1) for p in parts])
+    out = np.full((sum(map(len, parts)), max(part.shape[1] for part in parts)), -1, dtype="int32")
+    at = 0
+    for part in parts:
+        out[at:at + len(part), :part.shape[1]] = part
+        at += len(part)
+    return out
 
 @lru_cache(1024)
 def _places(n, base):
