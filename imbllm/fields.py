@@ -8,6 +8,7 @@ __all__ = ['FieldLM', 'embedded_model', 'negative_log_likelihood', 'decode_field
 # %% ../nbs/10_fields.ipynb #d9f8817f
 import copy
 import math
+from functools import wraps
 import numpy as np
 import torch
 from torch import nn
@@ -350,7 +351,7 @@ def _all_states(model, fields, columns):
     return _through(model, x, attend)
 
 def _in_precision(model):
-    "The model, or inside torch's autocast a copy in its precision."
+    "The model; or inside torch's autocast a copy in its precision, which shares the layout."
     if not torch.is_autocast_enabled(model.device.type): return model
     dtype = torch.get_autocast_dtype(model.device.type)
     out = copy.copy(model)
@@ -359,9 +360,14 @@ def _in_precision(model):
         out._modules[name] = copy.deepcopy(model._modules[name]).to(dtype)
     return out
 
-def _plainly(model):
-    "Inside this context nothing is cast any more."
-    return torch.autocast(model.device.type, enabled=False)
+def _quick(function):
+    "Call a function of a model without gradients, and with the model in the precision of torch's autocast."
+    @wraps(function)
+    def called(model, *args, **kwargs):
+        quick = _in_precision(model)
+        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
+            return function(quick, *args, **kwargs)
+    return called
 
 # %% ../nbs/10_fields.ipynb #a0019f4c
 class _Steps:
@@ -477,7 +483,7 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
     return code, log_prob
 
 # %% ../nbs/10_fields.ipynb #695df477
-@torch.no_grad()
+@_quick
 def decode_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
     grammar:Grammar, # What may be written
@@ -493,7 +499,6 @@ def decode_fields(
     of the paper, renormalised on what the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
-    model = _in_precision(model)
     choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
     device = model.device
     columns = torch.as_tensor(order, device=device)
@@ -503,7 +508,7 @@ def decode_fields(
     steps = _Steps(model, *order.shape)
     fields = None
     for t, column in enumerate(columns.T):
-        with _plainly(model): states = steps.step(fields, column)
+        states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
             codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator)
@@ -528,7 +533,7 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
         out.index_put_((row[k], step[k]), found.double(), accumulate=True)
     return out
 
-@torch.no_grad()
+@_quick
 def score_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
     grammar:Grammar, # What may be written
@@ -548,12 +553,11 @@ def score_fields(
     choices = None if narrow is None else _choices(model, grammar)
     admitted = model.layout.first >= 0 if narrow is None else choices.admitted
     out = np.zeros(order.shape)
-    model = _in_precision(model)
     for i in range(0, len(order), batch_size):
         part = slice(i, i + batch_size)
         number = grammar.codec.piece(rows.codes[part], order[part])
         fields, columns = (torch.as_tensor(v, device=model.device) for v in (number, order[part]))
-        with _plainly(model): states = _all_states(model, fields, columns)
+        states = _all_states(model, fields, columns)
         found = _first_of_fields(model, states, fields, columns, admitted, temperature).double()
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
