@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from . import tables
 from .core import LazyModule, documented
 from .frames import as_array, as_frame, is_foreign
+from .incontext import InContextClassifier
 from .oversampler import ImbLLM
 from .schema import EmptyTableError, as_python, check_columns, column_names
 from .settings import ALL_ROWS, LABEL_FIRST
@@ -61,7 +62,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     """A classifier trained on the table that `ImbLLM` rebalances, averaged with the language model's own opinion.
 
     `predict_proba` gives, for each class, p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every
-    class is as frequent as any other, to the classifier as in the rebalanced table. `X` and `y` are as for `ImbLLM`;
+    class is as frequent as any other, to the classifier as in the rebalanced table. With a `context_weight` there is a
+    third opinion, that of `InContextClassifier`; to it, too, every class is as frequent as any other. `X` and `y` are as for `ImbLLM`;
     the classifier gets rows as they are, the default one (XGBoost) gets them as numbers. After fitting, `sampler_` is
     the fitted sampler, `estimator_` the classifier (its labels are positions in `classes_`). To search over the
     sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single class, and for a sampler that
@@ -71,6 +73,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
         "sampler": [ImbLLM, None],
         "weight": [Interval(Real, 0, 1, closed="both")],
+        "context_weight": [Interval(Real, 0, 1, closed="both")],
         "orders": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -80,6 +83,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         *,
         sampler=None, # An `ImbLLM`; default: `ImbLLM()`
         weight=.5, # Of the language model's opinion, in [0, 1]
+        context_weight=0, # Of the opinion of a network that reads the real rows in context; at most 1 - `weight`
         orders=4, # Over how many orders of the features that opinion is averaged
         random_state=None, # Seed of the sampler (if it is the default), the classifier (likewise) and the orders
     ):
@@ -91,6 +95,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     ) -> "ImbLLMClassifier": # The classifier itself
         "Rebalance the table, train the classifier on it; returns `self`."
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+        self._check_weights()
         X, y = tables.split_target(X, y)
         name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
         X = self._checked(X, reset=True)
@@ -107,7 +112,16 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         fitted = self.sampler_.__sklearn_is_fitted__()
         if not fitted: self.sampler_.fit(X, labels) # an even table needs no rows, but the model is wanted
         self.estimator_ = self._fresh_estimator().fit(X_res, np.searchsorted(self.classes_, y_res))
+        self.reader_ = self._fresh_reader().fit(X, y) if self.context_weight else None
         return self
+
+    def _fresh_reader(self):
+        return InContextClassifier(categorical_features=self.sampler_.categorical_features, random_state=self.seed_)
+
+    def _check_weights(self):
+        if self.weight + self.context_weight <= 1: return
+        raise ValueError(f"weight and context_weight must sum to at most 1, the classifier's share is the rest; got "
+                         f"{self.weight} and {self.context_weight}.")
 
     def _fresh_sampler(self):
         "The sampler to fit. Raises `ValueError` for one that has no opinion on a row."
@@ -158,10 +172,16 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         X = self._checked(X)
         as_fitted = X if self._of_frame or not isinstance(X, pd.DataFrame) else X.to_numpy()
         p = self.estimator_.predict_proba(as_fitted)
-        if not self.weight: return p
+        self._check_weights()
+        if self.context_weight and self.reader_ is None:
+            raise ValueError("context_weight was 0 when this was fitted, so no rows were kept as context; fit again.")
+        if self.weight: p = opinion_pool(p, self._model_proba(X), self.weight / (1 - self.context_weight))
+        return opinion_pool(p, self.reader_.even_proba(X), self.context_weight) if self.context_weight else p
+
+    def _model_proba(self, X):
+        "The language model's opinion."
         own = self.sampler_.label_proba(X, self.orders, self.seed_)
-        order = np.argsort(np.searchsorted(self.classes_, self.sampler_.classes_))
-        return opinion_pool(p, own[:, order], self.weight)
+        return own[:, np.argsort(np.searchsorted(self.classes_, self.sampler_.classes_))]
 
     def predict(self,
         X, # Rows `(n, d)`

@@ -192,6 +192,15 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
         p = expit(self.log_odds(X))
         return p / p.sum(axis=1, keepdims=True)
 
+    def even_proba(self,
+        X, # Rows `(n, d)`
+    ) -> np.ndarray: # Probabilities `(n, n_classes)`, in the order of `classes_`
+        "Probabilities of the classes, `(n, n_classes)`, as if every class were as frequent as any other."
+        check_is_fitted(self)
+        share = np.bincount(self.y_) / len(self.y_)
+        p = expit(self.log_odds(X) - np.log(share / (1 - share)))
+        return p / p.sum(axis=1, keepdims=True)
+
     def predict(self,
         X, # Rows `(n, d)`
     ) -> np.ndarray: # Labels `(n,)`
