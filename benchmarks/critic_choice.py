@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit
+from sklearn.metrics import average_precision_score, roc_auc_score
 from xgboost import XGBClassifier
 
 from imbllm import ImbLLM
@@ -26,8 +27,9 @@ from imbllm.incontext import InContextClassifier
 from imbllm.metrics import classification_scores
 from imbllm.serialization import Rows
 from imbllm.tables import decode_table
+from critics import linear
 from levers import CHOOSING, CONFIRMING, fetched
-from study import Task, arguments, save, stamped
+from study import Task, arguments, once, save, stamped
 
 STRENGTHS = { # of the language model's log-odds, and of the network's
     "none": (0, 0), "language model": (.5, 0), "language model, 1": (1, 0), "in context": (0, .5),
@@ -171,7 +173,15 @@ def arms(found):
             p[name] = pooled(p[f"rows: {rows}"], p["language model"], p["in context"], weights)
     return p
 
-def scored(path):
+def line(name, seed):
+    "Average precision and ROC AUC of logistic regression on the test rows."
+    task = Task(name, seed)
+    there = task.X.columns[task.X.notna().any()]
+    rare, truth = task.code == task.rare, task.code_test == task.rare
+    p = linear(task.X[there], rare, task.X_test[there], seed)
+    return dict(average_precision=average_precision_score(truth, p), roc_auc=roc_auc_score(truth, p))
+
+def scored(path, files):
     "Scores of all arms of a cell, as rows of the file of results."
     name, _, seed = path.stem.rpartition("-")
     group = "choosing" if name in CHOOSING else "confirming" if name in CONFIRMING else "paper"
@@ -180,9 +190,10 @@ def scored(path):
         seconds = {k[2:]: float(found[k]) for k in found if k.startswith("s/")}
         code, rare = found["code"], int(found["rare"])
         every = {arm: classification_scores(code, p, rare) for arm, p in arms(found).items()}
+    every["logistic regression"] = once(path.with_suffix(".json"), line, files.get(name, name), int(seed))
     kept = "average_precision", "minority_f1", "roc_auc", "log_loss"
     timed = [about | dict(arm=f"seconds: {what}", seconds=taken) for what, taken in seconds.items()]
-    return [about | dict(arm=arm) | {k: scores[k] for k in kept} for arm, scores in every.items()] + timed
+    return [about | dict(arm=arm) | {k: scores.get(k) for k in kept} for arm, scores in every.items()] + timed
 
 def main():
     names = [*CHOOSING, *CONFIRMING, *dataset_names()]
@@ -192,7 +203,7 @@ def main():
     for seed in args.seeds:
         for name in args.tables:
             if not args.show: cell(args.out / f"{name}-{seed}.npz", files.get(name, name), seed)
-    rows = [row | stamped("critic_choice.py") for path in sorted(args.out.glob("*.npz")) for row in scored(path)]
+    rows = [row | stamped("critic_choice.py") for path in sorted(args.out.glob("*.npz")) for row in scored(path, files)]
     save(rows, args.results / "critic_choice.csv", ["dataset", "seed", "arm"])
 
 if __name__ == "__main__": main()
