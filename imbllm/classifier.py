@@ -64,10 +64,11 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     `predict_proba` gives, for each class, p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every
     class is as frequent as any other, to the classifier as in the rebalanced table. With a `context_weight` there is a
-    third opinion, that of `InContextClassifier`; to it, too, every class is as frequent as any other. `X` and `y` are as for `ImbLLM`;
-    the classifier gets rows as they are, the default one (XGBoost) gets them as numbers. After fitting, `sampler_` is
-    the fitted sampler, `estimator_` the classifier (its labels are positions in `classes_`). To search over the
-    sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single class, and for a sampler that
+    third opinion, that of `InContextClassifier`; to it, too, every class is as frequent as any other.
+
+    `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as
+    numbers. After fitting, `sampler_` is the fitted sampler, `estimator_` the classifier (its labels are positions in
+    `classes_`). To search over the sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single class, and for a sampler that
     does not learn every class with the label first.
     """
     _parameter_constraints = {

@@ -32,18 +32,19 @@ models = LazyModule("imbllm.models")
 PACKAGED = "incontext.safetensors" # file of the weights, in the package
 
 @lru_cache(maxsize=4)
-def _network(path, bf16): return load_net(path).to(torch.bfloat16 if bf16 else torch.float32)
+def _network(path, bf16, device): return load_net(path).to(device, torch.bfloat16 if bf16 else torch.float32)
 
 def packaged_net(
     path:str|Path|None=None, # A file that `save_net` wrote; default: the one of the package
     bf16:bool|None=False, # Compute in bfloat16? `None`: where the processor multiplies in it
+    device:str="cpu", # Where: `"cpu"` or `"cuda"`
 ) -> TableNet: # The network, ready for use; the same object at each call
     "The pre-trained network. Raises `OSError` if there is no such file."
     path = files("imbllm") / PACKAGED if path is None else Path(path)
     if not path.is_file():
         raise OSError(f"There are no weights at {path}; write some with tools/pretrain_critic.py, and name the file.")
-    if bf16 is None: bf16 = models.multiplies_bf16(torch.device("cpu"))
-    return _network(str(path), bf16)
+    if bf16 is None: bf16 = models.multiplies_bf16(torch.device(device))
+    return _network(str(path), bf16, device)
 
 # %% ../nbs/14_incontext.ipynb #ecf75856
 def context_rows(
@@ -89,12 +90,11 @@ def view_log_odds(
     rows, shift = context_rows(y, limit, rng)
     Z = _shuffled(np.concatenate([Z[rows], Z[len(y):]]), categorical, rng)
     columns = rng.permutation(Z.shape[1])[:WIDEST]
-    X = torch.from_numpy(Z[:, columns])[None].double()
-    labels = torch.from_numpy(y[rows].astype("int64"))[None]
-    flags = torch.from_numpy(categorical[columns])[None]
-    codes = torch.from_numpy(rng.standard_normal((1, len(columns), net.config["code"]), dtype="float32"))
+    codes = rng.standard_normal((1, len(columns), net.config["code"]), dtype="float32")
     flip = bool(y[rows].mean() > .5)
-    found = net(X, 1 - labels if flip else labels, flags, codes)[0].double().numpy()
+    labels = (y[rows] != flip).astype("int64")
+    shown = Z[None, :, columns].astype(float), labels[None], categorical[None, columns], codes
+    found = net(*(torch.from_numpy(a).to(net.head.weight.device) for a in shown))[0].double().cpu().numpy()
     return (-found if flip else found) + shift
 
 # %% ../nbs/14_incontext.ipynb #5c6adc92
@@ -238,10 +238,11 @@ class Context:
     def log_odds(self,
         Z:np.ndarray, # Rows as numbers, `(m, d)`
         label:int, # Code of a class
+        device:str="cpu", # Where to compute: `"cpu"` or `"cuda"`
     ) -> np.ndarray: # Log-odds against the other classes, `(m,)`
         "Log-odds of a class for rows `(m, d)`, over as many views as it takes to see every column about once."
         shown, y, shift = self.of[label]
-        net = packaged_net(bf16=None)
+        net = packaged_net(bf16=None, device=device)
         found = np.zeros(len(Z))
         views = -(-Z.shape[1] // WIDEST)
         for start in range(0, len(Z), _AT_ONCE):

@@ -241,7 +241,7 @@ def _context(self:RowModel, codes, seed):
 @patch
 def log_odds_in_context(self:RowModel, rows, label):
     "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
-    return self.context.log_odds(self._numbers(rows), label)
+    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
 
 # %% ../nbs/17_rowmodel.ipynb #3d795a79
 @patch

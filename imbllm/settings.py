@@ -7,7 +7,7 @@ __all__ = ['DEFAULTS', 'PRESETS', 'Training', 'Sampling']
 
 # %% ../nbs/16_settings.ipynb #31633c63
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from fastcore.basics import store_attr
 from sklearn.base import BaseEstimator
@@ -61,6 +61,7 @@ class Training(BaseEstimator):
 CRITICS = "language model", "in context", "both", "none"
 READS_ROWS = "in context", "both" # critics that need real rows as context
 LIKELIHOODS = "language model", "both" # critics that compare the language model's likelihoods
+STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where nobody set one
 
 # %% ../nbs/16_settings.ipynb #8bc0eabb
 @documented
@@ -80,7 +81,7 @@ class Sampling(BaseEstimator):
         constrained=None, # Decode under the grammar? Else write freely, and reject what is no row
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
         critic=None, # Who chooses among candidates: `"language model"`, `"in context"`, `"both"`, or `"none"`
-        critic_strength=None, # How much a candidate's log-odds of its label count when one of several is chosen
+        critic_strength=None, # How much a candidate's log-odds of its label count; default: as `critic` has it
         budget=200, # Candidate rows to draw, at most, per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
@@ -99,8 +100,8 @@ def qualified(
 # %% ../nbs/16_settings.ipynb #f3a8573e
 DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
-    verify="none", candidates=4, critic="language model", critic_strength=.5, keep_original=True, rarest_only=False,
-    constrained=True, prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
+    verify="none", candidates=4, critic="language model", keep_original=True, rarest_only=False, constrained=True,
+    prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
     trim_vocabulary=True)
 
 PRESETS = {
@@ -189,7 +190,8 @@ class Settings:
         asked = {k: v for k, v in asked.items() if v is not None}
         values = DEFAULTS | PRESETS.get(preset, {}) | asked
         if values["llm"] == "embedded": values["constrained"] = asked.get("constrained", True) # it writes no free text
-        if not _has_critic(values): values["candidates"] = asked.get("candidates", 1)
+        if not _has_critic(values, asked): values["candidates"] = asked.get("candidates", 1)
+        values["critic_strength"] = asked.get("critic_strength", STRENGTHS[values["critic"]])
         values = _schedule(values) | values
         return cls(**{f.name: values.get(f.name) for f in fields(cls) if f.name != "given"}, given=frozenset(asked))
 
@@ -205,6 +207,14 @@ class Settings:
     def learns_all(self):
         "Are all classes learnt?"
         return self.finetune_on in ALL_ROWS
+
+    @property
+    def without_rows(self):
+        "The same where no real rows are at hand: the language model is the critic, unless the user named another."
+        if "critic" in self.given or not self.reads_rows: return self
+        critic = "language model"
+        strength = self.critic_strength if "critic_strength" in self.given else STRENGTHS[critic]
+        return replace(self, critic=critic, critic_strength=strength)
 
     @property
     def reads_rows(self):
@@ -223,9 +233,9 @@ class Settings:
 
 def _compares_classes(values): return values["finetune_on"] in ALL_ROWS and values["permutation"] in LABEL_FIRST
 
-def _has_critic(values):
+def _has_critic(values, asked):
     "Is there anyone to choose among candidates?"
-    return values["critic"] == "in context" or values["critic"] != "none" and _compares_classes(values)
+    return asked.get("critic") == "in context" or values["critic"] != "none" and _compares_classes(values)
 
 def _schedule(values):
     "Batch size, learning rate and length of the training where nobody set them."
@@ -242,7 +252,7 @@ def check_settings(
     first = f"one of {', '.join(LABEL_FIRST)}"
     behind = f"one of {', '.join(LABEL_BEHIND)}"
     got = f"got {s.finetune_on!r} and {s.permutation!r}"
-    chosen = s.candidates > 1 and "candidates" in s.given and s.critic in LIKELIHOODS
+    chosen = s.candidates > 1 and "candidates" in s.given and s.without_rows.critic in LIKELIHOODS
     compared = f"candidates={s.candidates}" if chosen else f"verify={s.verify!r}"
     for wrong, message in [
         (s.checkpoint_dir is not None and not isinstance(random_state, Integral),
