@@ -68,8 +68,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as
     numbers. After fitting, `sampler_` is the fitted sampler, `estimator_` the classifier (its labels are positions in
-    `classes_`). To search over the sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single class, and for a sampler that
-    does not learn every class with the label first.
+    `classes_`). To search over the sampler's arguments, pass one: `sampler=ImbLLM()`. Raises `ValueError` for a single
+    class, and for a sampler that does not learn every class with the label first.
     """
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
