@@ -24,9 +24,10 @@ from .core import documented, in_parallel, in_threads, threads
 from .fields import FieldLM, embedded_model
 from .finetuning import Corpus, balanced, finetune
 from .grammar import SPELLED, Grammar
+from .incontext import Context
 from .interpolation import Interpolation
 from .permutation import permute
-from .schema import as_python, column_from_json, column_to_json
+from .schema import Schema, as_python, column_from_json, column_to_json
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 from .settings import LABEL_FIRST, Settings
 
@@ -161,6 +162,7 @@ class RowModel:
         self.counts = {}
         self.digests = None
         self.start = None # rows to start from, where the settings ask for it
+        self.context = None # rows that a critic reads, likewise
         self.history = None
 
     @classmethod
@@ -238,6 +240,22 @@ def log_odds(self:RowModel, rows, label, rng, written=None):
     orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
     return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
 
+@patch
+def _numbers(self:RowModel, rows):
+    "Features of `Rows` as numbers, `(n, d)`."
+    return Schema(self.columns[1:]).numeric(sampling.rows_to_frame(self.columns, rows).iloc[:, 1:])
+
+@patch
+def _context(self:RowModel, codes, seed):
+    "Of the real rows those that a critic in context reads."
+    categorical = np.array([not c.ordered for c in self.columns[1:]])
+    return Context(self._numbers(Rows(codes)), codes[:, 0], categorical, seed)
+
+@patch
+def log_odds_in_context(self:RowModel, rows, label):
+    "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
+    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
+
 # %% ../nbs/17_rowmodel.ipynb #3d795a79
 @patch
 def _warn(self:RowModel, single):
@@ -261,7 +279,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "drop_copies", "prompts", "rarest_only", "given"}
+            "critic", "drop_copies", "prompts", "rarest_only", "given"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -310,6 +328,7 @@ def fit(self:RowModel,
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
     self.digests = row_digests(codes)
     self.start = codes if settings.condition == "borderline" else None
+    self.context = self._context(codes, seed) if settings.reads_rows else None
     return self
 
 # %% ../nbs/17_rowmodel.ipynb #04a6ebe7
