@@ -125,17 +125,16 @@ def worths(tables, rare=RARE, epochs=STEPS, starts=STARTS, seeds=(0,), finetune_
     return [Fit(t, OURS[0], finetune_on, s, n, start, k) for s in seeds for t in tables for k in rare
             for i, n in enumerate(epochs) for start in starts if start != "embedded" or i == 0]
 
-def settings(fit, method, learning_rate, device):
+def settings(fit, method, learning_rate, device, batch_size=32):
     "Arguments of the sampler: the paper's preset, with other switches."
     common = dict(condition="yx", permutation=fit.permutation, finetune_on=fit.finetune_on, random_state=fit.seed,
                   sampling_strategy="minority", device=device, verbose=0)
     if fit.weights == "embedded": return common | dict(temperature=.7)
     if fit.rare: return common | dict(
-        preset="paper", epochs=fit.epochs, training=Training(learning_rate=learning_rate, trim_vocabulary=True),
-        sampling=Sampling(constrained=True))
-    return dict(
-        preset="paper", condition=fit.methods[method], permutation=fit.permutation, finetune_on=fit.finetune_on,
-        epochs=fit.epochs or EPOCHS, random_state=fit.seed, sampling_strategy="minority", device=device, verbose=0,
+        preset="paper", epochs=fit.epochs, batch_size=batch_size, sampling=Sampling(constrained=True),
+        training=Training(learning_rate=learning_rate, trim_vocabulary=True))
+    return common | dict(
+        preset="paper", batch_size=batch_size, condition=fit.methods[method], epochs=fit.epochs or EPOCHS,
         verify="label" if method == "Pred-LLM" else "none", training=Training(learning_rate=learning_rate),
         sampling=Sampling(budget=500, prompts="quota" if method == "Pred-LLM" else "drawn"))
 
@@ -314,9 +313,9 @@ def drawn(sampler, method, problem, fit, stop):
     record = dict(status=status, counts=counts, prompted=by_feature, rejected=rejected)
     return pd.concat(parts, ignore_index=True) if parts else None, record
 
-def likelihood(sampler, problem):
+def likelihood(sampler, problem, most=HELD_OUT):
     "Mean log-probability, in nats, of unseen rare rows given their label."
-    rows = problem.unseen.iloc[:HELD_OUT]
+    rows = problem.unseen.iloc[:most]
     try:
         with sampler.row_model_.computing(sampler.settings):
             score = sampler.log_prob(rows, label=problem.rare, orders=2, handle_unknown="ignore", random_state=0)
@@ -340,18 +339,20 @@ def save_cell(path, new, record):
 def run_fit(fit, args, speed, stop):
     "Fine-tune a model, and sample the cells that there is time for."
     problem = Problem(fit)
+    if args.most: problem.wanted = min(problem.wanted, args.most)
     first = next(iter(fit.methods))
     llm = args.work / "llm" / ("random" if fit.weights == "random" else "pretrained")
     if fit.weights == "embedded": llm = "embedded"
-    base = dict(fit=asdict(fit), q=problem.q, llm=args.llm, learning_rate=args.lr, workers=args.workers)
+    base = dict(fit=asdict(fit), q=problem.q, llm=args.llm, learning_rate=args.lr, batch_size=args.batch,
+                workers=args.workers)
     base |= machine(args.device)
     reserve = speed.sampling(fit, problem.wanted) + 3
     watched = Watched(fit, speed, stop - reserve)
     rowmodel.finetune = finetuning.finetune if fit.weights == "embedded" else watched
     start = time.time()
-    sampler = ImbLLM(llm=str(llm), **settings(fit, first, args.lr, args.device)).fit(problem.X, problem.y)
+    sampler = ImbLLM(llm=str(llm), **settings(fit, first, args.lr, args.device, args.batch)).fit(problem.X, problem.y)
     if fit.weights == "embedded": watched.record = dict(epochs=None, train_seconds=time.time() - start)
-    base |= watched.record | dict(fit_seconds=time.time() - start) | likelihood(sampler, problem)
+    base |= watched.record | dict(fit_seconds=time.time() - start) | likelihood(sampler, problem, args.held_out)
     for method in fit.methods:
         path = args.work / fit.name(method)
         if path.with_name(path.name + ".json").exists(): continue
@@ -546,7 +547,7 @@ def evaluate_methods(records, args):
             save([row], path, KEYS, float_format="%.6g", sort=KEYS)
             print(*key.values(), row["status"][:40], row.get("paper_f1"), flush=True)
 
-WORTH_KEYS = ["dataset", "finetune_on", "rare", "epochs", "start", "seed"]
+WORTH_KEYS = ["dataset", "finetune_on", "rare", "epochs", "batch_size", "start", "seed"]
 WORTH_FACTS = ["status", "updates", "tokens", "learning_rate", "train_seconds", "sample_seconds", "loss_begin",
                "loss_end", "held_out_nats", "held_out_rows", "held_out_sd", "wanted", "device"]
 WORTH_SCORES = ["paper_f1", "minority_f1", "average_precision", "roc_auc", "coverage", "precision", "copies"]
@@ -556,7 +557,8 @@ def evaluate_worth(records, args):
     from imbllm.benchmark import measure
     from study import earlier, keys_of, save, stamped
     path = args.results / "worth.csv"
-    done = keys_of(earlier(path, WORTH_KEYS).astype({"rare": int, "epochs": int, "seed": int}), WORTH_KEYS)
+    done = keys_of(earlier(path, WORTH_KEYS).astype(
+        {k: int for k in ("rare", "epochs", "batch_size", "seed")}), WORTH_KEYS)
     def keep(key, found):
         kept = {k: v for k, v in found.items() if k in (*WORTH_FACTS, *WORTH_SCORES, "new_rows")}
         save([key | kept | stamped("pretrained.py worth")], path, WORTH_KEYS, float_format="%.6g", sort=WORTH_KEYS)
@@ -566,9 +568,9 @@ def evaluate_worth(records, args):
         fit = record["fit"]
         cell = as_cell(record, "fixed")
         key = {k: fit[k] for k in ("dataset", "finetune_on", "rare", "epochs")}
-        key |= dict(start=fit["weights"], seed=fit["seed"])
+        key |= dict(batch_size=record["batch_size"], start=fit["weights"], seed=fit["seed"])
         if tuple(key.values()) not in done: keep(key, record | scored(cell, record, file))
-        nothing = key | dict(finetune_on="nothing", epochs=0, start="nothing")
+        nothing = key | dict(finetune_on="nothing", epochs=0, batch_size=0, start="nothing")
         if tuple(nothing.values()) not in done:
             keep(nothing, measure(replace(cell, method="Imbalance"))["scores"]["xgboost"])
 
@@ -606,6 +608,9 @@ def rows_options(p, name, chosen):
     p.add_argument("--rate", type=float, default=30000, help="tokens a second in training, before any is measured")
     p.add_argument("--longest", type=float, default=60, help="seconds of sampling that a cell gets, at most")
     p.add_argument("--lr", type=float, default=5e-5, help="learning rate")
+    p.add_argument("--batch", type=int, default=32, help="rows of an update")
+    p.add_argument("--held-out", type=int, default=HELD_OUT, dest="held_out", help="unseen rows to score, at most")
+    p.add_argument("--most", type=int, help="new rows of a cell, at most; default: as many as the largest class has")
     p.add_argument("--tables", nargs="*", default=[])
     p.add_argument("--cells", nargs="*", default=[], help="beginnings of names: ImbLLM@paper_german GReaT ...")
 

@@ -234,8 +234,8 @@ def agreement(
     printed:pd.DataFrame, # Data sets x methods
     measured:pd.DataFrame, # Data sets x methods
 ) -> pd.DataFrame: # A line for each cell that both have
-    """The cells that two tables share: `dataset`, `method`, `printed`, `measured` and their `difference`, positive where
-    more was measured."""
+    """The cells that two tables share: `dataset`, `method`, `printed`, `measured` and their `difference`, which is
+    positive where more was measured."""
     cells = pd.DataFrame(dict(printed=printed.stack(), measured=measured.stack())).dropna()
     cells = cells.rename_axis(['dataset', 'method']).reset_index()
     return cells.assign(difference=cells['measured'] - cells['printed'])
