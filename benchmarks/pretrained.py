@@ -19,8 +19,8 @@ default it runs after all cells of `rows`, too.
 
 `evaluate` scores the rows of each cell by the three protocols of `imbllm bench`: topped up (`fixed`), as the published
 code encodes them (`published`), and in place of the given rare rows (`paper`). GReaT's rows are scored once more as
-`TapTap@relabelled`: kept under the label that a classifier gives them, as the published code treats TapTap's. The cells
-of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
+`TapTap(relabel=True)`: kept under the label that a classifier gives them, as the published code treats TapTap's. The
+cells of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
 
 The methods are those of the paper, free of the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
 TapTap (whose classifier is scikit-learn's histogram gradient boosting, a relative of the LightGBM of its paper), and
@@ -77,7 +77,7 @@ GRID = {
 }
 OURS, GREAT, PRED, FIXED, PERMUTED = GRID
 WORTH = "worth"
-RELABELLED = "TapTap@relabelled"
+RELABELLED = "TapTap(relabel=True)"
 
 # --- what is to be done, the most wanted first ---
 
@@ -339,7 +339,7 @@ def save_cell(path, new, record):
 def run_fit(fit, args, speed, stop):
     "Fine-tune a model, and sample the cells that there is time for."
     problem = Problem(fit)
-    if args.most: problem.wanted = min(problem.wanted, args.most)
+    if args.most is not None: problem.wanted = min(problem.wanted, args.most)
     first = next(iter(fit.methods))
     llm = args.work / "llm" / ("random" if fit.weights == "random" else "pretrained")
     if fit.weights == "embedded": llm = "embedded"
@@ -359,7 +359,8 @@ def run_fit(fit, args, speed, stop):
         if method != first and time.time() + speed.sampling(fit, problem.wanted) > stop: break
         sampler.set_params(condition=fit.methods[method])
         start = time.time()
-        new, record = drawn(sampler, method, problem, fit, min(stop, start + args.longest))
+        new, record = None, dict(status="likelihood only", counts={}, prompted={}, rejected={})
+        if problem.wanted: new, record = drawn(sampler, method, problem, fit, min(stop, start + args.longest))
         if problem.words and new is not None: new = problem.words.shown(new)
         record |= dict(sample_seconds=time.time() - start, new_rows=0 if new is None else len(new), method=method,
                        wanted=problem.wanted, label=str(problem.rare))
@@ -610,7 +611,7 @@ def rows_options(p, name, chosen):
     p.add_argument("--lr", type=float, default=5e-5, help="learning rate")
     p.add_argument("--batch", type=int, default=32, help="rows of an update")
     p.add_argument("--held-out", type=int, default=HELD_OUT, dest="held_out", help="unseen rows to score, at most")
-    p.add_argument("--most", type=int, help="new rows of a cell, at most; default: as many as the largest class has")
+    p.add_argument("--most", type=int, help="new rows of a cell, at most; 0: likelihood only")
     p.add_argument("--tables", nargs="*", default=[])
     p.add_argument("--cells", nargs="*", default=[], help="beginnings of names: ImbLLM@paper_german GReaT ...")
 
