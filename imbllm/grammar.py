@@ -198,6 +198,9 @@ def _choice_lists(choices):
     "Choices of values, a list for each or None, as pieces; and which values have a list, `(n,)` bool."
     return Ragged.of([c or () for c in choices], (3,)), np.array([c is not None for c in choices], dtype=bool)
 
+_INDEXED = {"token", "next", "code", "char", "first", "count"} # by decoding
+_TABLES = _INDEXED | {"runs", "entry_runs", "entry_state", "entry_code", "spells", "separator"}
+
 class Grammar:
     """What may be decoded, for all columns of a table.
 
@@ -207,7 +210,8 @@ class Grammar:
     `entry_code` are the same at the entry of each column, with its prefix and any ids without a choice.
 
     `allowed` narrows columns: to some of their codes or, where numbers are spelled, to a pair of bounds or a list of
-    number texts (None for a missing value).
+    number texts (None for a missing value). The states of a table's own vocabulary are made when they are first asked
+    for: whole, its grammar admits every field, and the embedded model needs no states.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
@@ -215,9 +219,20 @@ class Grammar:
     ):
         self.codec = codec
         self.allowed = allowed or {}
+        self.device = torch.device("cpu")
+        if not codec.by_field: self._make()
+
+    def _make(self):
+        "Find the states of all columns."
         states = _States()
-        entries = [self._add_column(states, j, col) for j, col in enumerate(codec.columns)]
+        entries = [self._add_column(states, j, col) for j, col in enumerate(self.codec.columns)]
         self._freeze(entries, states.branches)
+        self.to(self.device)
+
+    def __getattr__(self, name):
+        if name not in _TABLES: raise AttributeError(name)
+        self._make()
+        return vars(self)[name]
 
     def _add_column(self, states, j, col):
         "Add the states of column `j`; returns the run into it, prefix included."
@@ -245,8 +260,8 @@ class Grammar:
 
     def to(self, device):
         "Move the tables that decoding indexes to `device`."
-        for name in "token", "next", "code", "char", "first", "count":
-            setattr(self, name, getattr(self, name).to(device))
+        self.device = device
+        for name in _INDEXED & vars(self).keys(): setattr(self, name, getattr(self, name).to(device))
         return self
 
     @cached_property
