@@ -49,7 +49,8 @@ def relink(text):
     "Markdown links and pictures of `text`, outside fenced code, as addresses."
     parts = re.split(r"(^```.*?^```[^\n]*$)", text, flags=re.M | re.S)
     for i in range(0, len(parts), 2):
-        parts[i] = re.sub(r"(!?)(\[[^\[\]]*\]\()([^)\s]+)", lambda m: m[1] + m[2] + absolute(m[3], bool(m[1])), parts[i])
+        parts[i] = re.sub(r"(!?)(\[[^\[\]]*\]\()([^)\s]+)",
+                          lambda m: m[1] + m[2] + absolute(m[3], bool(m[1])), parts[i])
         parts[i] = re.sub(r"(\)\]\()([^)\s]+)", lambda m: m[1] + absolute(m[2]), parts[i])  # around a picture
     return "".join(parts)
 
@@ -83,7 +84,8 @@ def render():
 
 def main(args):
     new = render()
-    if len(new.encode()) > most: raise SystemExit(f"README.md would have {len(new.encode()):,} bytes, more than {most:,}")
+    size = len(new.encode())
+    if size > most: raise SystemExit(f"README.md would have {size:,} bytes, more than {most:,}")
     if args != ["--check"]:
         readme.write_text(new, encoding="utf-8")
         return 0
