@@ -270,12 +270,20 @@ class _Choices:
         self.rank = layout.rank[grammar.token] # of each branch's token among those that compete
         self.grammar = grammar
 
-    def log_probs(self, logits, state, temperature):
-        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last."
+    def log_probs(self, logits, state, temperature, open_=None):
+        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last, and for those not open."
         count = self.grammar.count[state][:, None]
         step = torch.arange(int(count.max()), device=logits.device)
         rank = self.rank[self.grammar.first[state][:, None] + torch.minimum(step, count - 1)]
-        return (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf).log_softmax(1)
+        score = (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf)
+        if open_ is not None: score = score.masked_fill(~open_[:, :len(step)], -torch.inf)
+        return score.log_softmax(1)
+
+    def open_branches(self, domains, dead, who, columns, state):
+        "Which branches of their states are open to rows, `(k, most)` bool, by relations; None if all are."
+        if domains is None: return None
+        out = self.grammar.open_branches(domains, dead, *(v.cpu().numpy() for v in (who, columns, state)))
+        return None if out is None else torch.as_tensor(out, device=state.device)
 
 def _choices(model, grammar):
     "The choices of a grammar, made once."
@@ -344,8 +352,11 @@ def _logits_of(model, choices, states, columns, state):
         if depth: yield rows, model.inner_logits(states[rows], choices.behind[state[rows], :depth])
         else: yield rows, _own_first_logits(model, states[rows], columns[rows])
 
-def _draw_fields(model, choices, states, columns, temperature, generator):
-    "Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`."
+def _draw_fields(model, choices, states, columns, temperature, generator, open_=lambda who, columns, state: None):
+    """Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`.
+
+    `open_` tells which branches are open to some of the rows.
+    """
     grammar = choices.grammar
     code = choices.entry_code[columns]
     state = choices.entry_state[columns]
@@ -353,7 +364,7 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
     while len(todo := torch.nonzero(code == UNDECIDED)[:, 0]):
         for rows, logits in _logits_of(model, choices, states[todo], columns[todo], state[todo]):
             who = todo[rows]
-            found = choices.log_probs(logits, state[who], 1)
+            found = choices.log_probs(logits, state[who], 1, open_(who, columns[who], state[who]))
             tempered = found if temperature == 1 else (found / temperature).log_softmax(1)
             drawn = _draw(tempered, generator)
             log_prob[who] += found.gather(1, drawn[:, None])[:, 0]
@@ -361,6 +372,35 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
             code[who] = grammar.code[branch]
             state[who] = grammar.next[branch]
     return code, log_prob
+
+# %% ../nbs/10_fields.ipynb #60fa19d0
+class _Said:
+    "What rows in the making have said, for the relations of their columns."
+    def __init__(self, choices, rows, order, given):
+        self.choices = choices
+        self.narrowing = choices.grammar.narrowing(len(order))
+        if self.narrowing is None: return
+        row, place = np.nonzero(np.arange(order.shape[1]) < given.cpu().numpy()[:, None])
+        columns = order[row, place]
+        numbers = choices.grammar.relations.cells(rows).numbers
+        for j in np.unique(columns).tolist():
+            who = row[columns == j]
+            known = numbers[j][who] if j in numbers else None
+            self.narrowing.write(who, np.full(len(who), j), rows.codes[who, j], known)
+
+    def open_to(self, who):
+        "The function that tells which branches are open to some of the rows `who`."
+        n = self.narrowing
+        if n is None: return lambda *_: None
+        return lambda some, columns, state: self.choices.open_branches(n.domains, n.dead, who[some], columns, state)
+
+    def write(self, who, columns, codes):
+        "The rows `who` have said `codes` in `columns`, `(k,)` each."
+        if self.narrowing is not None: self.narrowing.write(*(v.cpu().numpy() for v in (who, columns, codes)))
+
+    def texts(self, codes):
+        "Numbers that were computed and have no code, as `Rows` holds them."
+        return {} if self.narrowing is None else self.narrowing.texts(codes)
 
 # %% ../nbs/10_fields.ipynb #695df477
 @torch.no_grad()
@@ -386,17 +426,21 @@ def decode_fields(
     given = torch.as_tensor(np.broadcast_to(given, len(order)).copy(), device=device)
     log_prob = torch.zeros(len(order), dtype=torch.float64, device=device)
     steps = _Steps(model, *order.shape)
+    said = _Said(choices, rows, order, given)
     fields = None
     for t, column in enumerate(columns.T):
         states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
-            codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator)
+            open_ = said.open_to(who)
+            codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator, open_)
             log_prob[who] += drawn
+            said.write(who, column[who], codes[who, t])
         fields = model.layout.start[column] + codes[:, t]
-    return Rows(torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()), log_prob.cpu().numpy()
+    codes = torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()
+    return Rows(codes, said.texts(codes)), log_prob.cpu().numpy()
 
-# %% ../nbs/10_fields.ipynb #814c13df
+# %% ../nbs/10_fields.ipynb #bfa407a3
 def _inner_log_probs(model, choices, states, pieces, temperature):
     "Add up the log-probabilities of choices inside values, `(n, m)`."
     out = torch.zeros(states.shape[:2], dtype=torch.float64, device=states.device)
@@ -413,6 +457,56 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
         out.index_put_((row[k], step[k]), found.double(), accumulate=True)
     return out
 
+# %% ../nbs/10_fields.ipynb #7eb0bc65
+class _TiedFields:
+    "Scores the fields of tied columns with what the relations admitted when each was written."
+    def __init__(self, choices, rows, order, given):
+        self.choices = choices
+        self.rows = rows
+        self.order = order
+        wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
+        self.columns = [j for j in choices.grammar.tied if (wanted & (order == j)).any()]
+        if not self.columns: return
+        self.wanted = wanted
+        self.narrowing = choices.grammar.narrowing(len(order), record=True)
+        numbers = choices.grammar.relations.cells(rows).numbers
+        self.fits = np.ones(order.shape, dtype=bool)
+        everyone = np.arange(len(order))
+        for t, column in enumerate(order.T):
+            known = np.full(len(order), np.nan)
+            for j, values in numbers.items(): known = np.where(column == j, values, known)
+            code = rows.codes[everyone, np.maximum(column, 0)]
+            self.fits[:, t] = self.narrowing.write(everyone, column, code, known)
+
+    def score(self, model, states, part, temperature, out):
+        "Put the log-probabilities of tied fields of the rows `part` into `out`."
+        for j in self.columns:
+            row, place = np.nonzero(self.wanted[part] & (self.order[part] == j))
+            found = self._walk(model, states[row, place], row + part.start, j, temperature)
+            out[row + part.start, place] = np.where(self.fits[row + part.start, place], found, -np.inf)
+
+    def _walk(self, model, states, who, j, temperature):
+        "Log-probability of the value of column `j` in the rows `who`, `(k,)`."
+        grammar, n = self.choices.grammar, self.narrowing
+        path = grammar.paths(j)[self.rows.codes[who, j]]
+        out = np.zeros(len(who))
+        if grammar.entry_code[j] != UNDECIDED: return out
+        state = np.full(len(who), grammar.entry_state[j])
+        after = grammar.next.cpu().numpy()
+        for branch in path.T:
+            at = np.flatnonzero(branch >= 0)
+            if not len(at): break
+            column, now = np.full(len(at), j), state[at]
+            open_ = grammar.open_branches(n.before, n.dead_before[j], who[at], column, now)
+            some, column, now, open_ = (torch.as_tensor(v, device=states.device) for v in (at, column, now, open_))
+            for rows, logits in _logits_of(model, self.choices, states[some], column, now):
+                found = self.choices.log_probs(logits, now[rows], temperature, open_[rows])
+                own = torch.as_tensor(branch[at], device=states.device)[rows] - grammar.first[now[rows]]
+                out[at[rows.cpu().numpy()]] += found.gather(1, own[:, None])[:, 0].double().cpu().numpy()
+            state[at] = after[branch[at]]
+        return out
+
+# %% ../nbs/10_fields.ipynb #814c13df
 @torch.no_grad()
 def score_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
@@ -430,6 +524,7 @@ def score_fields(
     not admit.
     """
     choices = _choices(model, grammar)
+    tied = _TiedFields(choices, rows, order, given)
     narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
     out = np.zeros(order.shape)
     for i in range(0, len(order), batch_size):
@@ -441,6 +536,7 @@ def score_fields(
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
         out[part] = found.cpu().numpy() if narrow is None else np.where(narrow[1][number], found.cpu().numpy(), -np.inf)
+        tied.score(model, states, part, temperature, out)
     out[order < 0] = 0
     out[:, :given] = 0
     return out
