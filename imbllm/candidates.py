@@ -490,7 +490,7 @@ class Candidates:
     def _per_row(self):
         "How many candidates to draw for each row that is kept."
         s = self.settings
-        if len(self.row_model.counts) < 2: return 1
+        if s.reads_likelihoods and len(self.row_model.counts) < 2: return 1
         if "candidates" not in s.given and self.row_model.longest > _WIDE_ROW: return min(s.candidates, 2)
         return s.candidates
 
@@ -501,6 +501,10 @@ class Candidates:
         if self.settings.drop_copies and self.row_model.digests is None:
             raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it "
                              "was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
+        if self.settings.reads_rows and self.row_model.context is None:
+            raise ValueError(f"critic={self.settings.critic!r} reads real rows, which a model keeps only if it was "
+                             "fitted with this critic, and never on disk; "
+                             "set_params(sampling__critic='language model'), or fit again.")
 
     @property
     def _from_border(self): return self.settings.condition == "borderline" and not self.conditions
@@ -549,7 +553,7 @@ class Candidates:
     @property
     def _critic_reads_once(self):
         "Does the critic take the likelihood of a candidate from how it was written?"
-        return self.per_row > 1 and self.settings.critic_strength and not self.allowed
+        return self.per_row > 1 and self.settings.reads_likelihoods and not self.allowed
 
     def _as_written(self, prompt, log_prob):
         "Orders of candidates, and their log-probabilities given the label: those of the prompt are added."
@@ -596,9 +600,10 @@ class Candidates:
         return self.classifier(rows, self.label)
 
     def _scores(self, rows, rng, written=None):
-        "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
-        score = np.zeros(len(rows))
-        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng, written)
+        "What candidates are chosen by: log-odds of the label, as the critics see them; copies of given rows come last."
+        score, m, s = np.zeros(len(rows)), self.row_model, self.settings
+        if len(rows) and s.reads_likelihoods: score += m.log_odds(rows, self.label, rng, written)
+        if len(rows) and s.reads_rows: score += m.log_odds_in_context(rows, self.label)
         if self.known is not None:
             score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
         return score

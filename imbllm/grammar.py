@@ -206,6 +206,9 @@ def _choice_lists(choices):
     "Choices of values, a list for each or None, as pieces; and which values have a list, `(n,)` bool."
     return Ragged.of([c or () for c in choices], (3,)), np.array([c is not None for c in choices], dtype=bool)
 
+_INDEXED = {"token", "next", "code", "char", "first", "count"} # by decoding
+_TABLES = _INDEXED | {"span", "orders", "runs", "entry_runs", "entry_state", "entry_code", "spells", "separator"}
+
 class Grammar:
     """What may be decoded, for all columns of a table.
 
@@ -217,6 +220,8 @@ class Grammar:
     `allowed` narrows columns: to some of their codes or, where numbers are spelled, to a pair of bounds or a list of
     number texts (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row
     has said so far. Numbers of columns that take part in a relation are not spelled, they are among the known ones.
+    The states of a table's own vocabulary are made when they are first asked for: whole, its grammar admits every
+    field, and the embedded model needs no states.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
@@ -229,10 +234,21 @@ class Grammar:
         self.relations = relations if relations is not None and relations.narrowing else None
         self.tied = frozenset(self.relations.tied if self.relations else ())
         self.known = known or {}
-        self._order = {}
+        self.device = torch.device("cpu")
+        if not codec.by_field: self._make()
+
+    def _make(self):
+        "Find the states of all columns."
+        self.orders = {} # codes of each tied column in the order of its trie
         states = _States()
-        entries = [self._add_column(states, j, col) for j, col in enumerate(codec.columns)]
+        entries = [self._add_column(states, j, col) for j, col in enumerate(self.codec.columns)]
         self._freeze(entries, states.branches)
+        self.to(self.device)
+
+    def __getattr__(self, name):
+        if name not in _TABLES: raise AttributeError(name)
+        self._make()
+        return vars(self)[name]
 
     def _add_column(self, states, j, col):
         "Add the states of column `j`; returns the run into it, prefix included."
@@ -240,7 +256,7 @@ class Grammar:
         if char_ids and j not in self.tied: run = _add_numbers(states, col, char_ids, ids[-1], self.allowed.get(j))
         else:
             values = sorted((ids[code], code) for code in self.allowed.get(j, range(len(col))))
-            if j in self.tied: self._order[j] = np.array([code for _, code in values])
+            if j in self.tied: self.orders[j] = np.array([code for _, code in values])
             run = _add_trie(states, values)
         return run._replace(ids=(*self.codec.prefix[j], *run.ids))
 
@@ -264,8 +280,8 @@ class Grammar:
 
     def to(self, device):
         "Move the tables that decoding indexes to `device`."
-        for name in "token", "next", "code", "char", "first", "count":
-            setattr(self, name, getattr(self, name).to(device))
+        self.device = device
+        for name in _INDEXED & vars(self).keys(): setattr(self, name, getattr(self, name).to(device))
         return self
 
     @cached_property
@@ -330,25 +346,39 @@ def number_choices(self:Grammar, j, texts):
     "Choices that lead to number texts in column `j`, as pieces, and which texts are admitted."
     return _choice_lists([self._choices_of(j, _spell(self.codec.char_ids[j], t)) for t in texts])
 
-# %% ../nbs/08_grammar.ipynb #2d77e2e1
+# %% ../nbs/08_grammar.ipynb #278df5e5
 @patch
 def narrowing(self:Grammar,
     n:int, # How many rows
     record:bool=False, # Keep what was admitted when each column was written?
 ):
     "A `Narrowing` of `n` rows, or None if no columns are tied."
-    if self.relations is None: return None
-    if not hasattr(self, "_start"):
-        self._start = self.relations.start(1)
-        self._start.known = self.known
-        allowed = {j: codes for j, codes in self.allowed.items() if j in self.tied}
-        if allowed: self._start.allow(allowed)
-    return self._start.repeated(n, record)
+    return None if self.relations is None else self.prepared()._start.repeated(n, record)
+
+@patch
+def prepared(self:Grammar):
+    "The grammar itself, with all made that rows with tied columns need."
+    if self.relations is None or hasattr(self, "tied_part"): return self
+    start = self.relations.start(1)
+    start.known = self.known
+    allowed = {j: codes for j, codes in self.allowed.items() if j in self.tied}
+    if allowed: start.allow(allowed)
+    self._start = start
+    self.tied_part = self if self.allowed or not self.codec.by_field else self._of_tied()
+    return self
+
+@patch
+def _of_tied(self:Grammar):
+    "A grammar in which only the tied columns have a choice, for a model that needs no states of the others."
+    free = {j: [0] for j in range(len(self.codec.columns)) if j not in self.tied}
+    part = Grammar(self.codec, free, self.relations)
+    part._make()
+    return part.to(self.device)
 
 @patch
 def _own_order(self:Grammar, j):
     "The codes of column `j` in the order of the trie; None if that is their own order."
-    order = self._order[j]
+    order = self.orders[j]
     whole = len(order) == len(self.codec.columns[j]) and (np.diff(order) == 1).all()
     return None if whole else order
 
@@ -363,7 +393,7 @@ def open_branches(self:Grammar,
     "Which branches of their states are open to rows."
     tied = [j for j in np.unique(columns).tolist() if j in self.tied]
     if not tied: return None
-    first, count = self._bounds_of_states
+    first, count = self.bounds_of_states
     step = np.arange(int(count[states].max()))
     out = np.ones((len(who), len(step)), dtype=bool)
     for j in tied:
@@ -376,7 +406,7 @@ def open_branches(self:Grammar,
     return out
 
 @patch(as_prop=True)
-def _bounds_of_states(self:Grammar):
+def bounds_of_states(self:Grammar):
     "First branch and number of branches of each state, as arrays."
     if not hasattr(self, "_state_bounds"): self._state_bounds = self.first.cpu().numpy(), self.count.cpu().numpy()
     return self._state_bounds
@@ -390,8 +420,8 @@ def paths(self:Grammar, j):
 
 @patch
 def _paths_of(self:Grammar, j):
-    order = self._order[j]
-    first, count = self._bounds_of_states
+    order = self.orders[j]
+    first, count = self.bounds_of_states
     after, code = self.next.cpu().numpy(), self.code.cpu().numpy()
     out, depth = np.full((len(self.codec.columns[j]), 0), -1), 0
     todo = [int(self.entry_state[j])] if self.entry_code[j] == UNDECIDED else []

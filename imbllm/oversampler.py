@@ -301,7 +301,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         X, y, _ = self._check_X_y(X, y)
         self.sampling_strategy_ = check_sampling_strategy(self._strategy(), y, self._sampling_type)
         self._learn(X, y, name)
-        self.table_.excluded = self.table_.excluded.without_given(np.random.default_rng(self._seed))
+        self._forget_rows(np.random.default_rng(self._seed))
         return self
 
     def fit_resample(self,
@@ -362,7 +362,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
             for label, n in wanted.items():
                 new = self._frames(n, self.label_code(label), {}, self._seed, 1, known, str(label))
                 for frame in new: frames.append(self.table_.excluded.fill(frame, rng, whole=True))
-        finally: self.table_.excluded = self.table_.excluded.without_given(rng)
+        finally: self._forget_rows(rng)
         labels = np.repeat(np.array(list(wanted), dtype=y.dtype), list(wanted.values()))
         return _joined(X, kept, pd.concat(frames, ignore_index=True)), np.r_[y[kept], labels]
 
@@ -397,6 +397,11 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
             row_model.fit(codes, targets, settings, self._seed, self._bars())
         self.row_model_ = row_model.relate(relations, settings.constrained)
         return codes
+
+    def _forget_rows(self, rng):
+        "Keep no given keys, and no real rows for a critic, unless the user asked for one that reads them."
+        self.table_.excluded = self.table_.excluded.without_given(rng)
+        if "critic" not in self.settings.given: self.row_model_.context = None
 
     def _start_stream(self):
         "Begin the estimator's own stream of randomness."
@@ -482,7 +487,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         if self.verifier_ is not None:
             arrays = self.table_.is_array and self.settings.verify != "classifier"
             classifier = partial(verify_rows, self.verifier_, model, arrays)
-        parts = model.draw(n, code, self.settings, seed, conditions, classifier, known, n_jobs)
+        settings = self.settings.without_rows if known is None else self.settings # real rows are at hand only then
+        parts = model.draw(n, code, settings, seed, conditions, classifier, known, n_jobs)
         title = f"sampling {bar}".strip()
         with tqdm(total=n, desc=title, disable=not self._bars(), delay=1, unit="row") as progress:
             for rows, counts in parts:

@@ -308,6 +308,19 @@ class Narrowing:
         self._propagate(todo)
         return fits | self.dead[who] & fits
 
+    def read(self, rows, order):
+        "Write `Rows` field by field in their order, `(n, m)`; which fields were admitted, `(n, m)` bool."
+        fits = np.ones(order.shape, dtype=bool)
+        numbers = self.relations.cells(rows).numbers
+        tied = np.isin(order, self.relations.tied)
+        for t, column in enumerate(order.T):
+            who = np.flatnonzero(tied[:, t])
+            if not len(who): continue
+            known = np.full(len(who), np.nan)
+            for j, values in numbers.items(): known = np.where(column[who] == j, values[who], known)
+            fits[who, t] = self.write(who, column[who], rows.codes[who, column[who]], known)
+        return fits
+
     def _write_one(self, j, rows, codes, numbers):
         domain = self.domains[j]
         if self.before is not None: self._remember(j, rows)

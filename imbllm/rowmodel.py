@@ -8,24 +8,27 @@ __all__ = ['RowModel']
 # %% ../nbs/17_rowmodel.ipynb #26f2f8b3
 import hashlib
 import math
+import os
 import warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+import joblib
 import numpy as np
 import torch
 from fastcore.basics import patch
 from . import candidates, models, sampling
 from .candidates import BudgetError, Candidates, Halving, accepted_rows, row_digests
-from .core import documented, in_parallel, threads
+from .core import documented, in_parallel, in_threads, threads
 from .fields import FieldLM, embedded_model
 from .finetuning import Corpus, balanced, finetune
 from .grammar import SPELLED, Grammar
+from .incontext import Context
 from .interpolation import Interpolation
 from .permutation import permute
 from .relations import Relations
-from .schema import ConditionError, as_python, column_from_json, column_to_json
+from .schema import ConditionError, Schema, as_python, column_from_json, column_to_json
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 from .settings import LABEL_FIRST, Settings
 
@@ -113,14 +116,25 @@ def rows_per_update(codec, settings):
     return max(4, round(settings.batch_size / excess**1.5)) # time grows faster than length, not faster than its square
 
 # %% ../nbs/17_rowmodel.ipynb #fb1a84f4
-def _bf16(settings, device):
+def _bf16(settings, device, training=True):
+    """Compute in bfloat16? By default where the processor multiplies in it; the embedded model only writes rows in it,
+    and on a CPU."""
     if settings.bf16 is not None: return settings.bf16
-    return not settings.embedded and models.multiplies_bf16(device)
+    return models.multiplies_bf16(device) and (not settings.embedded or not training and device.type == "cpu")
 
 def n_threads(settings):
     "Threads. A model as small as the embedded one gains little from a second and loses much when cores are shared."
     if settings.n_jobs is not None: return settings.n_jobs
     return 1 if settings.embedded else torch.get_num_threads()
+
+def n_drawers(settings, device):
+    """Threads that draw a part of a request each: as many as the user or torch has, if the model is the embedded one.
+
+    They do not wait for one another, so that they lose nothing when cores are shared.
+    """
+    if not settings.embedded or device.type != "cpu": return 1
+    if settings.n_jobs is None: return torch.get_num_threads()
+    return settings.n_jobs if settings.n_jobs > 0 else os.cpu_count() or 1
 
 # %% ../nbs/17_rowmodel.ipynb #92ff5365
 @documented
@@ -151,6 +165,7 @@ class RowModel:
         self.counts = {}
         self.digests = None
         self.start = None # rows to start from, where the settings ask for it
+        self.context = None # rows that a critic reads, likewise
         self.history = None
 
     @classmethod
@@ -199,7 +214,8 @@ def relate(self:RowModel,
     "Keep relations between the columns in every row from now on."
     self.relations = relations
     keeps = relations is not None and relations.narrowing and narrow
-    self.grammar = Grammar(self.codec, relations=relations).to(self.model.device) if keeps else self.free
+    self.grammar = self.free
+    if keeps: self.grammar = Grammar(self.codec, relations=relations).to(self.model.device).prepared()
     return self
 
 @patch
@@ -302,6 +318,22 @@ def log_odds(self:RowModel, rows, label, rng, written=None):
     orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
     return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
 
+@patch
+def _numbers(self:RowModel, rows):
+    "Features of `Rows` as numbers, `(n, d)`."
+    return Schema(self.columns[1:]).numeric(sampling.rows_to_frame(self.columns, rows).iloc[:, 1:])
+
+@patch
+def _context(self:RowModel, codes, seed):
+    "Of the real rows those that a critic in context reads."
+    categorical = np.array([not c.ordered for c in self.columns[1:]])
+    return Context(self._numbers(Rows(codes)), codes[:, 0], categorical, seed)
+
+@patch
+def log_odds_in_context(self:RowModel, rows, label):
+    "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
+    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
+
 # %% ../nbs/17_rowmodel.ipynb #3d795a79
 @patch
 def _warn(self:RowModel, single):
@@ -325,7 +357,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "drop_copies", "prompts", "rarest_only", "given", "relations"}
+            "critic", "drop_copies", "prompts", "rarest_only", "given", "relations"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -367,13 +399,14 @@ def fit(self:RowModel,
     most = most_updates(sizes, targets, settings)
     if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
-    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose,
-                                  most)
+    fingerprint = self._fingerprint(codes, settings, seed) if settings.checkpoint_dir else ""
+    self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
     self.digests = row_digests(codes)
     self.start = codes if settings.condition == "borderline" else None
+    self.context = self._context(codes, seed) if settings.reads_rows else None
     return self
 
 # %% ../nbs/17_rowmodel.ipynb #04a6ebe7
@@ -404,11 +437,15 @@ def _balanced_weights(columns, codes):
 # %% ../nbs/17_rowmodel.ipynb #8bcb483c
 @patch(as_prop=True)
 def batch_size(self:RowModel):
-    "Rows at once: a thousand (four on a GPU), or what memory holds, by the tokens of a row and the values of a choice."
+    """Rows at once, by the tokens of a row and the values of a choice.
+
+    So many as a processor's cache holds for the embedded model, else a thousand, or on a GPU four.
+    """
     on_gpu = self.model.device.type == "cuda"
     tokens = _gpu_tokens(self.model) if on_gpu else 2**18 if self.trimmed is None else 2**14
-    most = 4096 if on_gpu else 1024
-    return min(most, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+    most = 4096 if on_gpu else 1024 if self.trimmed else 512
+    options = max(self.model.layout.n_first) if self.codec.by_field else int(self.grammar.count.max())
+    return min(most, max(16, min(tokens // self.longest, 2**24 // options)))
 
 def _gpu_tokens(model):
     "Tokens whose keys and values take a sixth of the memory of a GPU."
@@ -423,7 +460,7 @@ def _gpu_tokens(model):
 def computing(self:RowModel, settings, n_torch=None):
     "Inside this context the model computes with so many threads, in the precision of the settings."
     device = self.model.device
-    bf16 = _bf16(settings, device)
+    bf16 = _bf16(settings, device, training=False)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     with threads(n_torch or n_threads(settings)), precision, models.any_shape(device): yield
 
@@ -431,7 +468,7 @@ def computing(self:RowModel, settings, n_torch=None):
 def narrowed(self:RowModel, allowed, numbers=None):
     "The grammar, narrowed to what `{j: allowed}` admits; `numbers` are given ones that no code has."
     if not allowed and not numbers: return self.grammar
-    return Grammar(self.codec, allowed, self.grammar.relations, numbers).to(self.model.device)
+    return Grammar(self.codec, allowed, self.grammar.relations, numbers).to(self.model.device).prepared()
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
@@ -501,12 +538,15 @@ def draw(self:RowModel,
 ): # Iterator over `(Rows, Counter)`
     """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
 
-    The rows do not depend on the number of processes. Raises `BudgetError` if too few candidates are accepted.
+    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are accepted.
     """
     source = Candidates(self, label, seed, settings, conditions, classifier, known)
     size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
     parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
-    yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
+    drawers = n_drawers(settings, self.model.device)
+    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
+        with threads(1): yield from in_threads(partial(self._part, source, size, 1), parts, drawers)
+    else: yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
 
 # %% ../nbs/17_rowmodel.ipynb #0f4a57d3
 @patch

@@ -253,16 +253,9 @@ def _choices_made(choices, first_place, stop):
 # %% ../nbs/12_sampling.ipynb #0c051929
 def _replayed(grammar, rows, order, wanted):
     "A `Narrowing` that has read the rows in their order, and which fields it admitted, `(n, m)`; None if none is tied."
-    fits = np.ones(order.shape, dtype=bool)
-    if not any((wanted & (order == j)).any() for j in grammar.tied): return None, fits
+    if not any((wanted & (order == j)).any() for j in grammar.tied): return None, True
     said = grammar.narrowing(len(order), record=True)
-    numbers = grammar.relations.cells(rows).numbers
-    everyone = np.arange(len(order))
-    for t, column in enumerate(order.T):
-        known = np.full(len(order), np.nan)
-        for j, values in numbers.items(): known = np.where(column == j, values, known)
-        fits[:, t] = said.write(everyone, column, rows.codes[everyone, np.maximum(column, 0)], known)
-    return said, fits
+    return said, said.read(rows, order)
 
 def _open_at(grammar, said, rows, columns, states):
     "Which branches were open when the `rows` wrote such `columns`, `(k, most)` bool; None if all were."

@@ -210,9 +210,10 @@ class Savable:
         `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never
         rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
         again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
-        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears
-        complete or not at all; one that is replaced is whole until the new one is. Raises `FileExistsError` if it
-        exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for values that JSON cannot keep.
+        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts and those that a critic
+        in context reads. The folder appears complete or not at all; one that is replaced is whole until the new one is.
+        Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for
+        values that JSON cannot keep.
         """
         self._check_fitted()
         def write(part):
