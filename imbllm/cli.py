@@ -583,7 +583,8 @@ def _add_method(add):
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
-    add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows (default: 0)")
+    add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows "
+        "(default: 0)")
     add("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not "
         "majority, all; a ratio such as 0.5; or sizes as JSON: '{\"yes\": 500}' (default: auto, every class as large "
         "as the largest)")

@@ -153,8 +153,8 @@ def _unmasked(X):
     if not isinstance(X, np.ma.MaskedArray): return X
     if not np.ma.is_masked(X): return X.data
     if X.dtype.kind in "fO": return X.filled(np.nan)
-    raise TableError(f"X is a masked array of dtype {X.dtype}, which cannot hold missing cells; convert it, for example "
-                     "with X.astype(float).")
+    raise TableError(f"X is a masked array of dtype {X.dtype}, which cannot hold missing cells; convert it, for "
+                     "example with X.astype(float).")
 
 def as_array(
     X, # Array, list of rows or sparse matrix, `(n, d)`

@@ -124,8 +124,8 @@ def _check_objects(values, name):
                          "into columns of their own.") from e
     strange = [v for v in values if not _is_kept(v)]
     if strange:
-        raise TableError(f"Column {name!r} holds objects of type {', '.join(_type_names(strange))}, which a saved model "
-                         "cannot keep; convert it, for example with astype(str).")
+        raise TableError(f"Column {name!r} holds objects of type {', '.join(_type_names(strange))}, which a saved "
+                         "model cannot keep; convert it, for example with astype(str).")
     names = _type_names(values)
     if len(names) > 1 and not _sort(values):
         raise MixedTypesError(f"Column {name!r} mixes the types {', '.join(names)}; make it one type, for example with "
@@ -328,8 +328,8 @@ def _check_name(name):
     "Refuse the name of a column that could not be saved."
     parts = name if isinstance(name, tuple) else [name]
     if all(isinstance(p, tuple) or p is None or _is_kept(as_python(p)) for p in parts): return
-    raise TableError(f"The name {name!r} of a column is of type {type(name).__name__}, which a saved model cannot keep; "
-                     "rename it, for example with X.columns.astype(str).")
+    raise TableError(f"The name {name!r} of a column is of type {type(name).__name__}, which a saved model cannot "
+                     "keep; rename it, for example with X.columns.astype(str).")
 
 @documented
 def infer_column(

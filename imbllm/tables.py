@@ -336,8 +336,8 @@ class Table:
         dtype = getattr(X, "dtype", None) if is_array else None
         gaps = [col.name for _, how, col in excluded.columns if how == "missing"]
         if gaps and dtype is not None and dtype.kind in "SU":
-            raise TableError(f"exclude: column {gaps[0]!r} of an array of texts cannot hold missing cells; use 'key' or "
-                             "'drop', or pass an array of dtype object.")
+            raise TableError(f"exclude: column {gaps[0]!r} of an array of texts cannot hold missing cells; use 'key' "
+                             "or 'drop', or pass an array of dtype object.")
         titles = list(frame.columns.names)
         if titles == [None]: titles = None
         return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), learnt
