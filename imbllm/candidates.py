@@ -56,6 +56,7 @@ def prompt_rows(
     given:dict=None, # Codes of the cells that the user gives, `{j: code}`
     early=(), # Columns to be written right after the given ones
     quota:bool=True, # Begin with each feature equally often? Else it is drawn
+    never=(), # Columns with which no row begins, because they are computed
 ) -> tuple: # Codes, `(n, 1 + d)`, order, `(n, 1 + d)`, and the number of fields set
     """Rows to be completed: codes `(n, 1 + d)`, order `(n, 1 + d)` and how many fields of each order are set.
 
@@ -69,7 +70,7 @@ def prompt_rows(
     rank = _ranks(order, condition, [*given, *early])
     known = len(given) + (condition != "x")
     if condition == "yx" and not given and not early or known == 0:
-        free = [j for j in range(1, m) if j not in given and j not in early]
+        free = [j for j in range(1, m) if j not in given and j not in early and j not in never]
         if not free: raise ConditionError("given: condition='x' begins with a feature, so one column must be without "
                                           "a condition, or have a single value.")
         feature = _quota_features(first, n, free) if quota else rng.choice(free, n)
@@ -480,7 +481,8 @@ class Candidates:
         self.known = known
         self.codes = {j: c.code for j, c in self.conditions.items() if c.code is not None}
         self.allowed = {j: c.allowed for j, c in self.conditions.items() if c.code is None}
-        self.grammar = row_model.narrowed(self.allowed)
+        self.numbers = row_model.given_numbers(self.conditions)
+        self.grammar = row_model.narrowed(self.allowed, self.numbers)
         self.per_row = self._per_row()
         self.examples = {} # of token rows that were rejected, by reason
         self._check()
@@ -488,16 +490,21 @@ class Candidates:
     def _per_row(self):
         "How many candidates to draw for each row that is kept."
         s = self.settings
-        if len(self.row_model.counts) < 2: return 1
+        if s.reads_likelihoods and len(self.row_model.counts) < 2: return 1
         if "candidates" not in s.given and self.row_model.longest > _WIDE_ROW: return min(s.candidates, 2)
         return s.candidates
 
     def _check(self):
+        self.row_model.check_given(self.grammar, self.codes)
         if self._from_border and self.row_model.start is None:
             raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
         if self.settings.drop_copies and self.row_model.digests is None:
             raise ValueError("drop_copies=True needs digests of the given rows, which a model keeps on disk only if it "
                              "was saved with drop_copies=True; set_params(drop_copies=False), or fit again.")
+        if self.settings.reads_rows and self.row_model.context is None:
+            raise ValueError(f"critic={self.settings.critic!r} reads real rows, which a model keeps only if it was "
+                             "fitted with this critic, and never on disk; "
+                             "set_params(sampling__critic='language model'), or fit again.")
 
     @property
     def _from_border(self): return self.settings.condition == "borderline" and not self.conditions
@@ -536,6 +543,8 @@ class Candidates:
             if len(good):
                 passed, _ = self._verified(rows[good], rng)
                 rejected[good[~passed]] = "other label" if s.verify == "none" else "not verified"
+        broken = m.broken(rows, self.numbers)
+        if broken is not None: rejected[(rejected == "") & broken] = "impossible"
         if s.drop_copies:
             digests = row_digests(m.known_codes(rows, self.conditions))
             rejected[(rejected == "") & np.isin(digests, m.digests)] = "copy"
@@ -544,7 +553,7 @@ class Candidates:
     @property
     def _critic_reads_once(self):
         "Does the critic take the likelihood of a candidate from how it was written?"
-        return self.per_row > 1 and self.settings.critic_strength and not self.allowed
+        return self.per_row > 1 and self.settings.reads_likelihoods and not self.allowed
 
     def _as_written(self, prompt, log_prob):
         "Orders of candidates, and their log-probabilities given the label: those of the prompt are added."
@@ -561,7 +570,8 @@ class Candidates:
         counts = m.counts[self.label] if s.condition != "x" else [sum(c) for c in zip(*m.counts.values())]
         condition = "y" if s.condition == "borderline" else s.condition
         codes, order, known = prompt_rows(first, size, self.label, counts, condition, s.permutation, rng, self.codes,
-                                          list(self.allowed), s.prompts == "quota")
+                                          list(self.allowed), s.prompts == "quota", m.computed)
+        order = m.arranged(order, known)
         texts = {j: np.full(size, c.text, dtype=object) for j, c in self.conditions.items() if c.text is not None}
         return Rows(codes, texts), order, known
 
@@ -590,9 +600,10 @@ class Candidates:
         return self.classifier(rows, self.label)
 
     def _scores(self, rows, rng, written=None):
-        "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
-        score = np.zeros(len(rows))
-        if self.settings.critic_strength and len(rows): score = self.row_model.log_odds(rows, self.label, rng, written)
+        "What candidates are chosen by: log-odds of the label, as the critics see them; copies of given rows come last."
+        score, m, s = np.zeros(len(rows)), self.row_model, self.settings
+        if len(rows) and s.reads_likelihoods: score += m.log_odds(rows, self.label, rng, written)
+        if len(rows) and s.reads_rows: score += m.log_odds_in_context(rows, self.label)
         if self.known is not None:
             score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
         return score

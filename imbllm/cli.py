@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/34_cli.ipynb #38feab36
-import argparse, json, re, sys, time, warnings
+import argparse, difflib, json, re, sys, time, warnings
 from pathlib import Path
 from imbllm.files import (
     STREAM, SUFFIXES, Addition, CommandError, TextTable, arrow_rows, cast, check_parent, is_parquet, kept_names,
@@ -62,7 +62,7 @@ def _is_number(v, kind): return isinstance(v, kind) and not isinstance(v, bool)
 def _strategy(text):
     "`--strategy` as imbalanced-learn understands it."
     if text in _STRATEGIES: return text
-    try: value = json.loads(text)
+    try: value = float(text) if re.fullmatch(r"[0-9.]+", text) else json.loads(text)
     except ValueError: value = None
     if isinstance(value, dict) and value and all(_is_number(n, int) and n >= 0 for n in value.values()): return value
     if _is_number(value, (int, float)) and 0 < value <= 1: return float(value)
@@ -121,11 +121,24 @@ def _reading(args, *paths):
 def _listing(words, n=20):
     return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
 
+def _meant(name, names):
+    "A question for the one of `names` that `name` may have been meant for; empty if there is none."
+    same = [n for n in names if n.strip().casefold() == name.strip().casefold()]
+    near = same or difflib.get_close_matches(name, names, 1)
+    return f" Is {near[0]!r} meant?" if near else ""
+
+def _other_separator(table):
+    "A separator that a table may have instead of its own, or None."
+    if not isinstance(table, TextTable): return None
+    other = sniffed_separator(table.text, table.sep)
+    if other == table.sep and len(table.names) == 1 and " " in table.names[0].strip(): return " "
+    return None if other == table.sep else other
+
 def _no_column(table, name):
     "What to say of a column that is not there; another separator may be the cause."
     seen = f"{table.path} has no column {name!r}; its columns are {_listing(table.names)}."
-    other = sniffed_separator(table.text, table.sep) if isinstance(table, TextTable) else None
-    if other is None or other == table.sep: return seen
+    other = _other_separator(table)
+    if other is None: return seen + _meant(name, table.names)
     return f"{seen} Its fields seem to have the separator {other!r}: pass --sep {other!r}."
 
 # %% ../nbs/34_cli.ipynb #cbde15ce
@@ -139,7 +152,7 @@ def _check_asked(option, names, target, features):
         if name == target: raise ValueError(f"{option} names the target {name!r}; it is for the other columns.")
         if name not in features:
             raise ValueError(f"{option} names the column {name!r}, which the table does not have; it has "
-                             f"{_listing(features)} besides the target.")
+                             f"{_listing(features)} besides the target.{_meant(name, features)}")
 
 def _check_names(args, table):
     "Refuse names that the table does not have, or that contradict each other."
@@ -161,7 +174,7 @@ def _class_of(table, y, word):
     classes = y.unique().tolist()
     if label in classes: return label
     raise ValueError(f"--strategy names the class {word!r}, which the column {y.name!r} does not have; its classes "
-                     f"are {_listing(sorted(classes))}.")
+                     f"are {_listing(sorted(classes))}.{_meant(word, list(map(str, classes)))}")
 
 def _check_sizes(sizes, counts):
     less = [label for label, n in sizes.items() if n < counts[label]]
@@ -186,14 +199,20 @@ def _wanted(strategy, table, y):
     return strategy
 
 # %% ../nbs/34_cli.ipynb #79f2dbdb
+def _check_cell(name, cell, there):
+    "Refuse text that no cell of the column `name` has, and numbers out of its range; `there` are its present cells."
+    values = sorted(map(str, there.unique()))
+    if isinstance(cell, str) and cell not in values:
+        raise ValueError(f"given: column {name!r} never had the value {cell!r}. Its values are "
+                         f"{', '.join(values[:20])}.{_meant(cell, values)}")
+    is_range = there.dtype.kind in "iuf" and not isinstance(cell, (str, bool)) and cell == cell
+    if is_range and not there.min() <= cell <= there.max():
+        raise ValueError(f"given: column {name!r} goes from {there.min()} to {there.max()}; got {cell}.")
+
 def _given(args, table):
     "Cells that `--given` fixes, by column."
     cells = {name: table.value(name, word) for name, word in _split(args.given, table.names).items()}
-    for name, cell in cells.items():
-        there = table.frame[name].dropna().unique().tolist()
-        if isinstance(cell, str) and cell not in there:
-            raise ValueError(f"given: column {name!r} never had the value {cell!r}. Its values are "
-                             f"{', '.join(sorted(map(str, there))[:20])}.")
+    for name, cell in cells.items(): _check_cell(name, cell, table.frame[name].dropna())
     return cells
 
 def _labels(table, target):
@@ -205,6 +224,11 @@ def _labels(table, target):
     return y
 
 # %% ../nbs/34_cli.ipynb #5723a73c
+def _check_llm(llm):
+    "Refuse a file or a folder that is not there."
+    is_path = llm and (llm.startswith((".", "/", "~")) or llm.lower().endswith(".gguf"))
+    if is_path and not Path(llm).exists(): raise CommandError(f"--llm {llm}: there is no such file or folder.")
+
 _METHODS = "ImbLLM", "GReaT", "PredLLM", "TapTap", "LITO"
 
 def _check_given(sampler, X, given):
@@ -291,11 +315,14 @@ class _BigTable:
     def rows(self, kept):
         "The rows that the mask `kept` names."
         import pyarrow as pa
+        large = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()} # Arrow filters no views
+        schema = pa.schema([f.with_type(large.get(f.type, f.type)) for f in self.schema], self.schema.metadata)
         first, parts = 0, []
         for batch in self.file.iter_batches(columns=self.names):
-            parts.append(batch.filter(pa.array(kept[first:first + len(batch)])))
+            rows = pa.Table.from_batches([batch]).cast(schema)
+            parts.append(rows.filter(pa.array(kept[first:first + len(batch)])))
             first += len(batch)
-        return _Part(self.path, self.names, parquet_frame(pa.Table.from_batches(parts, self.schema)))
+        return _Part(self.path, self.names, parquet_frame(pa.concat_tables(parts)))
 
 def _kept(y, wanted, n, seed):
     "Which rows to learn from: at most `n` of each class that does not grow."
@@ -368,6 +395,7 @@ def _oversample(args):
     if not to_stream: suffix_of(out)
     _check_source(source)
     _check_out(out, args.force, source)
+    _check_llm(args.llm)
     if args.escape_formulas and not to_stream and is_parquet(out):
         raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
     start = time.perf_counter()
@@ -520,15 +548,19 @@ def _report(args):
     for path in sources: _check_source(path)
     if out.suffix.lower() not in (".html", ".htm"): raise CommandError(f"{out}: the name must end in .html.")
     _check_out(out, args.force, *sources)
-    from imbllm.report import report
     settings = _reading(args, *sources)
     real = read_table(sources[0], **settings)
+    if args.target not in real:
+        raise ValueError(f"{sources[0]} has no column {args.target!r}; its columns are {_listing(list(real))}."
+                         f"{_meant(args.target, list(real))}")
+    from imbllm.report import report
     synthetic, *test = (read_table(path, real, **settings) for path in sources[1:])
     page = report(real, synthetic, args.target, *test, max_rows=args.max_rows, random_state=args.seed)
     write_file(out, page.html.encode())
     print(page, f"The page is in {out}", sep="\n")
 
 def _demo(args):
+    _check_llm(args.llm)
     from imbllm.demo import demo
     demo(args.rows, args.seed, args.out, args.llm, args.epochs)
 
@@ -551,7 +583,7 @@ def _add_method(add):
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
-    add("--seed", metavar="N", type=int, default=0, help="seed: same table, same seed, same new rows (default: 0)")
+    add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows (default: 0)")
     add("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not "
         "majority, all; a ratio such as 0.5; or sizes as JSON: '{\"yes\": 500}' (default: auto, every class as large "
         "as the largest)")
@@ -663,7 +695,8 @@ def _complain(kind, text): print(f"imbllm: {kind}:", " ".join(str(text).split())
 def _as_options(message):
     "A warning of the library in terms of the command line."
     names = re.compile(r"exclude=\[(.*?)\]")
-    return names.sub(lambda m: " ".join(f"--exclude {name}" for name in m[1].split(", ")), str(message))
+    text = names.sub(lambda m: " ".join(f"--exclude {name}" for name in m[1].split(", ")), str(message))
+    return re.sub(r"pd\.to_numeric\(.*", "--na WORD,WORD makes them missing ones.", text)
 
 def _exit_code(error):
     "Say in one line what ended a command; its exit code. An error that is a bug goes on."

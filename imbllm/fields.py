@@ -6,7 +6,9 @@
 __all__ = ['FieldLM', 'embedded_model', 'negative_log_likelihood', 'decode_fields', 'score_fields', 'field_attention']
 
 # %% ../nbs/10_fields.ipynb #d9f8817f
+import copy
 import math
+from functools import wraps
 import numpy as np
 import torch
 from torch import nn
@@ -14,64 +16,99 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 from .grammar import UNDECIDED, Grammar
 from .models import _MAKING, ATTENTION, Seeded, quicker
-from .serialization import Codec, Rows, spread
+from .serialization import Codec, Rows, _stacked, spread
 
 # %% ../nbs/10_fields.ipynb #8cbcdd1c
-def _padded(lists, pad=-1):
+def _listed(lists, pad=-1):
     "Lists of unequal length as a tensor `(n, longest)`."
     out = np.full((len(lists), max(map(len, lists), default=0)), pad)
     for row, values in zip(out, lists): row[:len(values)] = values
     return torch.tensor(out)
 
-def _siblings(fields):
-    "For each field, how many tokens can stand in the place of each of its tokens but the first."
-    follow = {}
-    for ids in fields:
-        for k in range(1, len(ids)): follow.setdefault(ids[:k], set()).add(ids[k])
-    return [[len(follow[ids[:k]]) for k in range(1, len(ids))] for ids in fields]
+def _begins(ids, depth):
+    "Where in sorted `ids` the first `depth` differ from those of the row before, `(n,)` bool."
+    return np.r_[True, (ids[1:, :depth] != ids[:-1, :depth]).any(1)]
 
-def _fractions(col, value_ids):
-    "Where each number lies in its bin, from -1/2 to 1/2; 0 for all other values."
-    out = np.zeros(len(value_ids))
-    if not col.ordered: return out
-    _, bins, sizes = np.unique([ids[0] for ids in value_ids], return_inverse=True, return_counts=True)
-    for k in np.flatnonzero(sizes > 1):
-        out[bins == k] = (np.arange(sizes[k]) + .5) / sizes[k] - .5
+def _siblings(ids):
+    "How many tokens can stand in the place of each inner token of sorted `ids`, `(n, depth - 1)`."
+    out = np.ones((len(ids), ids.shape[1] - 1), dtype="int16")
+    for level in range(1, ids.shape[1]):
+        node = np.cumsum(_begins(ids, level)) - 1
+        children = np.bincount(node, _begins(ids, level + 1)).astype("int16")
+        out[:, level - 1] = np.where(ids[:, level] >= 0, children[node], 1)
     return out
+
+def _unsorted(values, order, dtype):
+    "Values of fields that were sorted by `order`, in the order of the fields, as a tensor."
+    out = np.empty(values.shape, dtype=dtype)
+    out[order] = values
+    return torch.from_numpy(out)
 
 # %% ../nbs/10_fields.ipynb #4e5e60a9
 class Layout(nn.Module):
     """The tokens of a table's fields, as tensors that move with the model.
 
-    A field is a column with a value: value `c` of column `j` has the number `start[j] + c`.
+    A field is a column with a value: value `c` of column `j` has the number `start[j] + c`. Fields with the same first
+    token are a group. In the order `field` the groups stand side by side, those of a column in the order of `first`,
+    and the fields of a group in that of their inner tokens.
     """
     def __init__(self,
         codec:Codec, # Made with a `TableTokenizer`
     ):
         super().__init__()
-        columns = [list(map(tuple, value_ids)) for value_ids in codec.value_ids]
-        fields = [ids for value_ids in columns for ids in value_ids]
-        first = [sorted({ids[0] for ids in value_ids}) for value_ids in columns]
-        inner = [sorted({ids[k] for ids in fields if len(ids) > k}) for k in range(1, max(map(len, fields)))]
-        rank = np.zeros(len(codec.tokenizer.tokens), dtype="int64")
-        for tokens in first + inner: rank[tokens] = np.arange(len(tokens))
-        ordered = np.repeat([c.ordered for c in codec.columns], list(map(len, columns)))
-        tokens = _padded(fields) # (fields, depth); -1 where a field has fewer
-        read = tokens.clone()
-        read[torch.tensor(ordered), 1:] = -1 # the place of a number in its bin is read as a fraction
-        tensors = dict(
+        ids = _stacked([value_ids.ids for value_ids in codec.value_ids])
+        sizes = np.array(list(map(len, codec.value_ids)))
+        ordered = np.array([c.ordered for c in codec.columns])
+        self._keep(
             name=torch.tensor([prefix[0] for prefix in codec.prefix]), # token of each column's name, (1 + d,)
-            start=torch.tensor(np.cumsum([0, *map(len, columns[:-1])])), # first field of each column, (1 + d,)
-            column=torch.tensor(np.repeat(np.arange(len(columns)), list(map(len, columns)))), # of each field
-            tokens=tokens, read=read,
-            fraction=torch.tensor(np.concatenate(list(map(_fractions, codec.columns, columns)))).float(),
-            siblings=_padded(_siblings(fields), 1), # (fields, depth - 1)
-            first=_padded(first), # first tokens of each column's values, (1 + d, most)
-            inner=_padded(inner), # tokens of each level below, (depth - 1, most)
-            rank=torch.tensor(rank)) # place of a token in its list, (vocabulary,)
+            start=torch.tensor(np.cumsum(sizes) - sizes), # first field of each column, (1 + d,)
+            ordered=torch.tensor(ordered), # is it an ordered column? (1 + d,)
+            branching=torch.tensor([codec.tokenizer.branching(c) for c in codec.columns]), # most places, (1 + d,)
+            tokens=torch.from_numpy(ids)) # (fields, depth); -1 where a field has fewer
+        first = self._add_groups(ids, np.repeat(np.arange(len(sizes)), sizes), ordered)
+        self._add_ranks(ids, first, len(codec.tokenizer.tokens))
+        self.reads_inner = bool((ids[~np.repeat(ordered, sizes), 1:] >= 0).any())
+
+    def _keep(self, **tensors):
         for key, value in tensors.items(): self.register_buffer(key, value, persistent=False)
+
+    def _add_groups(self, ids, column, ordered):
+        """Tensors of the groups, given ids and column of each field, and which columns are ordered.
+
+        Gives the first tokens of each column.
+        """
+        order = np.argsort(ids[:, 0], kind="stable")
+        ids, column = ids[order], column[order]
+        begin = np.flatnonzero(_begins(ids, 1))
+        count = np.diff(begin, append=len(ids))
+        number = np.bincount(column[begin]) # of groups of each column
+        place = (np.arange(len(ids)) - np.repeat(begin, count) + .5) / np.repeat(count, count) - .5
+        first = np.split(ids[begin, 0], np.cumsum(number)[:-1])
+        self._keep(
+            group=torch.tensor(np.cumsum(number) - number), # first group of each column, (1 + d,)
+            number=torch.tensor(number), # of its groups, (1 + d,)
+            begin=torch.tensor(begin), # of each group in `field`, (groups,)
+            count=torch.tensor(count), # of its fields, (groups,)
+            field=torch.tensor(order), # fields in the order of their tokens, (fields,)
+            first=_listed(first), # first tokens of each column's values, (1 + d, most)
+            fraction=_unsorted(np.where(ordered[column], place, 0), order, "float32"), # place in the bin, -1/2 to 1/2
+            siblings=_unsorted(_siblings(ids), order, "int16")) # tokens that compete for an inner place
+        return first
+
+    def _add_ranks(self, ids, first, n_tokens):
+        "Tensors of the tokens that compete for a place, given the first ones of each column."
+        inner = [np.flatnonzero(np.bincount(of[of >= 0])) for of in ids.T[1:]]
+        rank = np.zeros(n_tokens, dtype="int64")
+        for tokens in first + inner: rank[tokens] = np.arange(len(tokens))
+        self.n_first = list(map(len, first))
         self.n_inner = list(map(len, inner))
-        self.reads_inner = bool((read[:, 1:] >= 0).any())
+        self._keep(
+            inner=_listed(inner), # tokens of each level below the first, (depth - 1, most)
+            rank=torch.tensor(rank)) # place of a token in its list, (vocabulary,)
+
+    def column(self, fields):
+        "Columns of fields."
+        return torch.bucketize(fields.contiguous(), self.start[1:], right=True)
 
 # %% ../nbs/10_fields.ipynb #f7b29690
 class FieldLM(GPT2LMHeadModel):
@@ -105,10 +142,14 @@ class FieldLM(GPT2LMHeadModel):
         fields:torch.Tensor, # Numbers of fields, any shape
     ) -> torch.Tensor: # `(..., width)`
         "What the model reads of the values of fields."
-        read = self.layout.read[fields]
-        number = self.layout.fraction[fields][..., None] * self.slope(self.layout.column[fields])
-        if self.layout.reads_inner: return self.embedded_tokens(read) + number
-        return self.transformer.wte(read[..., 0]) + number
+        layout = self.layout
+        column = layout.column(fields)
+        slope = self.slope(column)
+        number = layout.fraction[fields][..., None].to(slope) * slope
+        if not layout.reads_inner: return self.transformer.wte(layout.tokens[fields, 0]) + number
+        read = layout.tokens[fields]
+        read[..., 1:].masked_fill_(layout.ordered[column][..., None], -1) # a number's place in its bin is a fraction
+        return self.embedded_tokens(read) + number
 
     def embedded_tokens(self,
         tokens:torch.Tensor, # Tokens, `(..., k)`, -1 for none
@@ -133,7 +174,7 @@ class FieldLM(GPT2LMHeadModel):
         level = tokens.shape[1]
         inner = self.layout.inner[level - 1, :self.layout.n_inner[level - 1]]
         seen = torch.cat([states, self.embedded_tokens(tokens)], 1)
-        return F.linear(states + self.within(seen), self.lm_head.weight[inner]).float()
+        return F.linear((states + self.within(seen)).float(), self.lm_head.weight[inner].float())
 
 # %% ../nbs/10_fields.ipynb #157a28b3
 def smooth_numbers(
@@ -149,7 +190,7 @@ def smooth_numbers(
     generator = torch.Generator().manual_seed(seed)
     for col, value_ids in zip(codec.columns, codec.value_ids):
         if not col.ordered: continue
-        tokens = list(dict.fromkeys(ids[0] for ids in value_ids[:col.n_present]))
+        tokens = np.unique(value_ids.ids[:col.n_present, 0]).tolist()
         rank = torch.linspace(0, 1, len(tokens))[:, None]
         curve = torch.cos(math.pi * rank * torch.arange(waves)) * math.sqrt(2 / waves)
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -190,15 +231,15 @@ def _places(columns, n_columns):
 def _first_log_probs(model, states, place, allowed, temperature=1.):
     "Log-probabilities of the first tokens by column, `(1 + d, n, most)`."
     by_column = states.gather(1, place[..., None].expand(-1, -1, states.shape[2])).transpose(0, 1)
-    weight = model.lm_head.weight[model.layout.first.clamp(min=0)]
-    logits = torch.bmm(by_column, weight.transpose(1, 2)).float() / temperature
+    weight = model.lm_head.weight.float()[model.layout.first.clamp(min=0)]
+    logits = torch.bmm(by_column.float(), weight.transpose(1, 2)) / temperature
     return logits.masked_fill(~allowed[:, None], -torch.inf).log_softmax(-1)
 
 def _first_of_fields(model, states, fields, columns, allowed, temperature=1.):
     "Log-probability of the first token of each field, `(n, m)`; 0 for fields that a row lacks."
     place, there = _places(columns, len(model.layout.name))
     log_probs = _first_log_probs(model, states, place, allowed, temperature)
-    rank = model.layout.rank[model.layout.tokens[fields, 0]].gather(1, place) * there
+    rank = model.layout.rank[model.layout.tokens[fields, 0].long()].gather(1, place) * there
     found = log_probs.gather(2, rank.t()[..., None])[..., 0].t() # (n, 1 + d)
     return found.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, 0)
 
@@ -213,7 +254,7 @@ def _inner_of_fields(model, states, fields, columns, temperature=1.):
         logits = model.inner_logits(states[deep], layout.tokens[of, :level]) / temperature
         beyond = torch.arange(logits.shape[1], device=logits.device) >= layout.siblings[of, level - 1, None]
         log_probs = logits.masked_fill(beyond, -torch.inf).log_softmax(1)
-        found = log_probs.gather(1, layout.rank[layout.tokens[of, level]][:, None])[:, 0]
+        found = log_probs.gather(1, layout.rank[layout.tokens[of, level].long()][:, None])[:, 0]
         out = out + torch.zeros_like(out).masked_scatter(deep, found)
     return out
 
@@ -262,7 +303,7 @@ class _Choices:
         behind = _tokens_behind(grammar)
         device = layout.first.device
         known = [behind.get(state, ()) for state in range(len(grammar.count))]
-        self.behind = _padded(known).to(device) # tokens behind each state, (states, depth - 1); -1 for none
+        self.behind = _listed(known).to(device) # tokens behind each state, (states, depth - 1); -1 for none
         self.depth = torch.tensor(list(map(len, known)), device=device)
         self.admitted = torch.tensor(_admitted(grammar, layout), device=device)
         self.entry_state = torch.tensor(grammar.entry_state, device=device)
@@ -270,28 +311,81 @@ class _Choices:
         self.rank = layout.rank[grammar.token] # of each branch's token among those that compete
         self.grammar = grammar
 
-    def log_probs(self, logits, state, temperature):
-        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last."
+    def log_probs(self, logits, state, temperature, open_=None):
+        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last, and for those not open."
         count = self.grammar.count[state][:, None]
         step = torch.arange(int(count.max()), device=logits.device)
         rank = self.rank[self.grammar.first[state][:, None] + torch.minimum(step, count - 1)]
-        return (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf).log_softmax(1)
+        score = (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf)
+        if open_ is not None: score = score.masked_fill(~open_[:, :len(step)], -torch.inf)
+        return score.log_softmax(1)
+
+    def open_branches(self, domains, dead, who, columns, state):
+        "Which branches of their states are open to rows, `(k, most)` bool, by relations; None if all are."
+        if domains is None: return None
+        out = self.grammar.open_branches(domains, dead, *(v.cpu().numpy() for v in (who, columns, state)))
+        return None if out is None else torch.as_tensor(out, device=state.device)
 
 def _choices(model, grammar):
     "The choices of a grammar, made once."
     if getattr(grammar, "of_fields", None) is None: grammar.of_fields = _Choices(grammar, model.layout)
     return grammar.of_fields
 
+# %% ../nbs/10_fields.ipynb #a87af686
+def _linear(layer, x): return F.linear(x, layer.weight.t(), layer.bias)
+
+def _through(model, x, attend):
+    """States behind the layers of a model whose inputs are `x`, `(..., width)`.
+
+    `attend` is the attention of a layer: a function of its number, and of queries, keys and values, `(..., 3 width)`.
+    """
+    for i, layer in enumerate(model.transformer.h):
+        attended = attend(i, _linear(layer.attn.c_attn, layer.ln_1(x)))
+        x = x + _linear(layer.attn.c_proj, attended)
+        x = x + _linear(layer.mlp.c_proj, F.gelu(_linear(layer.mlp.c_fc, layer.ln_2(x)), approximate="tanh"))
+    return model.transformer.ln_f(x)
+
+def _heads(model, qkv):
+    "Queries, keys and values, `(..., 3 width)`, head by head, `(..., 3, heads, size)`."
+    return qkv.unflatten(-1, (3, model.config.n_head, -1))
+
+def _all_states(model, fields, columns):
+    "States of all steps of rows, `(n, m, width)`."
+    x = model.embedded_steps(fields, columns)
+    x = x + model.transformer.wpe.weight[:x.shape[1]]
+    def attend(i, qkv):
+        query, key, value = _heads(model, qkv).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
+    return _through(model, x, attend)
+
+def _in_precision(model):
+    "The model; or inside torch's autocast a copy in its precision, which shares the layout."
+    if not torch.is_autocast_enabled(model.device.type): return model
+    dtype = torch.get_autocast_dtype(model.device.type)
+    out = copy.copy(model)
+    out._modules = dict(model._modules)
+    for name in "transformer", "lm_head", "slope", "within":
+        out._modules[name] = copy.deepcopy(model._modules[name]).to(dtype)
+    return out
+
+def _quick(function):
+    "Call a function of a model without gradients, and with the model in the precision of torch's autocast."
+    @wraps(function)
+    def called(model, *args, **kwargs):
+        quick = _in_precision(model)
+        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
+            return function(quick, *args, **kwargs)
+    return called
+
 # %% ../nbs/10_fields.ipynb #a0019f4c
 class _Steps:
     "Feeds rows to a model step by step; keeps the keys and values of `m` steps."
     def __init__(self, model, n, m):
         self.model = model
-        self.n = n
-        self.m = m
         self.t = 0
-        self.cache = {}
-        self.visible = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device) # nothing to mask
+        shape = n, model.config.n_head, m, model.config.n_embd // model.config.n_head
+        kept = model.transformer.wte.weight
+        self.cache = [(kept.new_empty(shape), kept.new_empty(shape)) for _ in model.transformer.h]
 
     def step(self,
         fields, # Fields that were written last, `(n,)`; None at the first step
@@ -300,42 +394,41 @@ class _Steps:
         "States of the next step."
         wte = self.model.transformer.wte
         before = wte.weight[0] if fields is None else self.model.embedded_values(fields)
-        inputs = (before + wte(self.model.layout.name[columns]))[:, None]
-        position = torch.full((1, 1), self.t, device=columns.device)
-        found = self.model.transformer(inputs_embeds=inputs, position_ids=position, attention_mask=self.visible,
-                                       use_cache=False, packed=self)
+        inputs = before + wte(self.model.layout.name[columns]) + self.model.transformer.wpe.weight[self.t]
+        states = _through(self.model, inputs, self._attend)
         self.t += 1
-        return found[0][:, 0]
+        return states
 
-    def attend(self, module, query, key, value, **kwargs):
-        "Attention of the queries `(n, heads, 1, size)` of a layer to all steps so far."
-        keys, values = self._remember(module.layer_idx, key, value)
-        return F.scaled_dot_product_attention(query, keys, values).transpose(1, 2), None
-
-    def _remember(self, layer, key, value):
-        if layer not in self.cache:
-            shape = self.n, key.shape[1], self.m, key.shape[3]
-            self.cache[layer] = key.new_empty(shape), value.new_empty(shape)
-        for old, new in zip(self.cache[layer], (key, value)): old[:, :, self.t] = new[:, :, 0]
-        return (old[:, :, :self.t + 1] for old in self.cache[layer])
+    def _attend(self, i, qkv):
+        "Attention in a layer to all steps so far, `(n, width)`."
+        query, key, value = _heads(self.model, qkv).unbind(1)
+        keys, values = self.cache[i]
+        keys[:, :, self.t] = key
+        values[:, :, self.t] = value
+        until = self.t + 1
+        return F.scaled_dot_product_attention(query[:, :, None], keys[:, :, :until], values[:, :, :until]).flatten(1)
 
 # %% ../nbs/10_fields.ipynb #b63ea395
 def _own_first_logits(model, states, columns):
     "Logits of the first tokens of each row's own column, `(k, most)`; what lies beyond them is arbitrary."
     first = model.layout.first
-    out = states.new_empty((len(states), first.shape[1]), dtype=torch.float32)
+    states, head = states.float(), model.lm_head.weight.float()
+    out = states.new_empty((len(states), first.shape[1]))
     by_column = columns.argsort(stable=True)
     sizes = torch.bincount(columns, minlength=len(first)).tolist()
-    counts = (first >= 0).sum(1).tolist()
+    counts = model.layout.n_first
     for j, rows in enumerate(by_column.split(sizes)):
-        if len(rows): out[rows, :counts[j]] = F.linear(states[rows], model.lm_head.weight[first[j, :counts[j]]]).float()
+        if len(rows): out[rows, :counts[j]] = F.linear(states[rows], head[first[j, :counts[j]]])
     return out
+
+def _at_random(total, generator):
+    "Draw from each row of weights that are added up, `(k,)`."
+    at = torch.rand(len(total), generator=generator).to(total) * total[:, -1]
+    return torch.minimum(torch.searchsorted(total, at[:, None], right=True), (total < total[:, -1:]).sum(1, True))[:, 0]
 
 def _draw(log_probs, generator):
     "Draw from each row of log-probabilities, `(k,)`."
-    total = log_probs.exp().cumsum(1)
-    at = torch.rand(len(total), generator=generator).to(total) * total[:, -1]
-    return (total <= at[:, None]).sum(1).clamp(max=total.shape[1] - 1)
+    return _at_random(log_probs.exp().cumsum(1), generator)
 
 def _logits_of(model, choices, states, columns, state):
     "Logits that the branches of grammar states choose from, by the depth of the states: yields rows and logits."
@@ -344,8 +437,46 @@ def _logits_of(model, choices, states, columns, state):
         if depth: yield rows, model.inner_logits(states[rows], choices.behind[state[rows], :depth])
         else: yield rows, _own_first_logits(model, states[rows], columns[rows])
 
-def _draw_fields(model, choices, states, columns, temperature, generator):
-    "Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`."
+def _draw_among(logits, count, temperature, generator):
+    "Draw among the first `count` of each row of logits: positions, `(k,)`, and log-probabilities at temperature 1."
+    beyond = torch.arange(logits.shape[1], device=logits.device) >= count[:, None]
+    logits = logits.masked_fill(beyond, -torch.inf)
+    weight = (logits - logits.amax(1, keepdim=True)).exp_()
+    total = weight.cumsum(1)
+    if temperature == 1: drawn = _at_random(total, generator)
+    else: drawn = _at_random(weight.pow(1 / temperature).cumsum(1), generator)
+    chosen = weight.gather(1, drawn[:, None])[:, 0]
+    return drawn, chosen.log() - total[:, -1].log()
+
+def _draw_any(model, states, columns, temperature, generator):
+    """Draw a value for each row's column, any that the table has.
+
+    Gives codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`.
+    """
+    layout = model.layout
+    logits = _own_first_logits(model, states, columns)
+    drawn, log_prob = _draw_among(logits, layout.number[columns], temperature, generator)
+    log_prob = log_prob.double()
+    group = layout.group[columns] + drawn
+    at = layout.begin[group] # in the order of tokens, and how many fields may follow
+    left = layout.count[group]
+    level = 1
+    while len(who := torch.nonzero(left > 1)[:, 0]):
+        logits = model.inner_logits(states[who], layout.tokens[layout.field[at[who]], :level])
+        size, places = left[who], torch.minimum(left[who], layout.branching[columns[who]])
+        drawn, found = _draw_among(logits, places, temperature, generator)
+        log_prob[who] += found
+        at[who] += drawn * (size // places) + torch.minimum(drawn, size % places) # nodes are split evenly
+        left[who] = (size + places - 1 - drawn) // places
+        level += 1
+    return layout.field[at] - layout.start[columns], log_prob
+
+def _draw_fields(model, choices, states, columns, temperature, generator, open_=lambda who, columns, state: None):
+    """Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`.
+
+    `open_` tells which branches are open to some of the rows.
+    """
+    if choices is None: return _draw_any(model, states, columns, temperature, generator)
     grammar = choices.grammar
     code = choices.entry_code[columns]
     state = choices.entry_state[columns]
@@ -353,7 +484,7 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
     while len(todo := torch.nonzero(code == UNDECIDED)[:, 0]):
         for rows, logits in _logits_of(model, choices, states[todo], columns[todo], state[todo]):
             who = todo[rows]
-            found = choices.log_probs(logits, state[who], 1)
+            found = choices.log_probs(logits, state[who], 1, open_(who, columns[who], state[who]))
             tempered = found if temperature == 1 else (found / temperature).log_softmax(1)
             drawn = _draw(tempered, generator)
             log_prob[who] += found.gather(1, drawn[:, None])[:, 0]
@@ -362,8 +493,47 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
             state[who] = grammar.next[branch]
     return code, log_prob
 
+# %% ../nbs/10_fields.ipynb #b5cae089
+class _Said:
+    "What rows in the making have said, for the relations of their columns."
+    def __init__(self, model, grammar, rows, order, given):
+        self.model = model
+        self.narrowing = grammar.narrowing(len(order))
+        if self.narrowing is None: return
+        self.choices = _choices(model, grammar.tied_part)
+        self.tied = torch.tensor([j in grammar.tied for j in range(len(grammar.codec.columns))], device=model.device)
+        row, place = np.nonzero(np.arange(order.shape[1]) < given.cpu().numpy()[:, None])
+        columns = order[row, place]
+        numbers = grammar.relations.cells(rows).numbers
+        for j in np.unique(columns).tolist():
+            who = row[columns == j]
+            known = numbers[j][who] if j in numbers else None
+            self.narrowing.write(who, np.full(len(who), j), rows.codes[who, j], known)
+
+    def draw(self, who, choices, states, columns, temperature, generator):
+        "Draw the fields of the rows `who`: codes, and log-probabilities at temperature 1, `(k,)` each."
+        if self.narrowing is None: return _draw_fields(self.model, choices, states, columns, temperature, generator)
+        code, log_prob = torch.zeros_like(columns), torch.zeros(len(who), dtype=torch.float64, device=columns.device)
+        tied = self.tied[columns]
+        for some, narrow in ((~tied).nonzero()[:, 0], False), (tied.nonzero()[:, 0], True):
+            if not len(some): continue
+            of = (self.choices, self._open_to(who[some])) if narrow else (choices,)
+            found = _draw_fields(self.model, of[0], states[some], columns[some], temperature, generator, *of[1:])
+            code[some], log_prob[some] = found
+            if narrow: self.narrowing.write(*(v.cpu().numpy() for v in (who[some], columns[some], code[some])))
+        return code, log_prob
+
+    def _open_to(self, who):
+        "The function that tells which branches are open to some of the rows `who`."
+        n = self.narrowing
+        return lambda some, columns, state: self.choices.open_branches(n.domains, n.dead, who[some], columns, state)
+
+    def texts(self, codes):
+        "Numbers that were computed and have no code, as `Rows` holds them."
+        return {} if self.narrowing is None else self.narrowing.texts(codes)
+
 # %% ../nbs/10_fields.ipynb #695df477
-@torch.no_grad()
+@_quick
 def decode_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
     grammar:Grammar, # What may be written
@@ -379,24 +549,26 @@ def decode_fields(
     of the paper, renormalised on what the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
-    choices = _choices(model, grammar)
+    choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
     device = model.device
     columns = torch.as_tensor(order, device=device)
     codes = torch.as_tensor(rows.codes, device=device).gather(1, columns) # in the order of the row
     given = torch.as_tensor(np.broadcast_to(given, len(order)).copy(), device=device)
     log_prob = torch.zeros(len(order), dtype=torch.float64, device=device)
     steps = _Steps(model, *order.shape)
+    said = _Said(model, grammar, rows, order, given)
     fields = None
     for t, column in enumerate(columns.T):
         states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
-            codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator)
+            codes[who, t], drawn = said.draw(who, choices, states[who], column[who], temperature, generator)
             log_prob[who] += drawn
         fields = model.layout.start[column] + codes[:, t]
-    return Rows(torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()), log_prob.cpu().numpy()
+    codes = torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()
+    return Rows(codes, said.texts(codes)), log_prob.cpu().numpy()
 
-# %% ../nbs/10_fields.ipynb #814c13df
+# %% ../nbs/10_fields.ipynb #94de2ee0
 def _inner_log_probs(model, choices, states, pieces, temperature):
     "Add up the log-probabilities of choices inside values, `(n, m)`."
     out = torch.zeros(states.shape[:2], dtype=torch.float64, device=states.device)
@@ -413,7 +585,57 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
         out.index_put_((row[k], step[k]), found.double(), accumulate=True)
     return out
 
-@torch.no_grad()
+# %% ../nbs/10_fields.ipynb #3d3b4518
+class _TiedFields:
+    "Scores the fields of tied columns with what the relations admitted when each was written."
+    def __init__(self, model, grammar, rows, order, given):
+        self.rows = rows
+        self.order = order
+        wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
+        self.columns = [j for j in sorted(grammar.tied) if (wanted & (order == j)).any()]
+        if not self.columns: return
+        self.wanted = wanted
+        self.narrowing = grammar.narrowing(len(order), record=True)
+        self.choices = _choices(model, grammar.tied_part)
+        self.fits = self.narrowing.read(rows, order)
+
+    def score(self, model, states, part, temperature, out):
+        "Put the log-probabilities of tied fields of the rows `part` into `out`."
+        for j in self.columns:
+            row, place = np.nonzero(self.wanted[part] & (self.order[part] == j))
+            if not len(row): continue
+            found = self._walk(model, states[row, place], row + part.start, j, temperature)
+            out[row + part.start, place] = np.where(self.fits[row + part.start, place], found, -np.inf)
+
+    def _walk(self, model, states, who, j, temperature):
+        "Log-probability of the value of column `j` in the rows `who`, `(k,)`."
+        grammar, n = self.choices.grammar, self.narrowing
+        out = np.zeros(len(who))
+        if grammar.entry_code[j] != UNDECIDED: return out
+        path = grammar.paths(j)[self.rows.codes[who, j]]
+        state = np.full(len(who), grammar.entry_state[j])
+        after = grammar.next.cpu().numpy()
+        for branch in path.T:
+            at = np.flatnonzero(branch >= 0)
+            if not len(at): break
+            column, now = np.full(len(at), j), state[at]
+            open_ = grammar.open_branches(n.before, n.dead_before[j], who[at], column, now)
+            own = branch[at] - grammar.bounds_of_states[0][now]
+            out[at] += self._found(model, states, at, column, now, open_, own, temperature)
+            state[at] = after[branch[at]]
+        return out
+
+    def _found(self, model, states, at, column, now, open_, own, temperature):
+        "Log-probability of the branches `own` of the states `now`, `(k,)`."
+        out = np.zeros(len(at))
+        some, column, now, open_, own = (torch.as_tensor(v, device=states.device) for v in (at, column, now, open_, own))
+        for rows, logits in _logits_of(model, self.choices, states[some], column, now):
+            found = self.choices.log_probs(logits, now[rows], temperature, open_[rows])
+            out[rows.cpu().numpy()] = found.gather(1, own[rows, None])[:, 0].double().cpu().numpy()
+        return out
+
+# %% ../nbs/10_fields.ipynb #814c13df
+@_quick
 def score_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
     grammar:Grammar, # What may be written
@@ -421,7 +643,7 @@ def score_fields(
     order:np.ndarray, # Order of the columns in each row, `(n, m)`; -1 at the end leaves fields out
     given:int=1, # How many fields of the order are given
     temperature:float=1., # Divides the logits
-    batch_size:int=1024, # Rows per forward pass
+    batch_size:int=256, # Rows per forward pass
 ) -> np.ndarray: # Log-probability of each field, `(n, m)`, in nats
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_fields` would write it.
@@ -429,18 +651,21 @@ def score_fields(
     It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
     not admit.
     """
-    choices = _choices(model, grammar)
     narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
+    choices = None if narrow is None else _choices(model, grammar)
+    tied = _TiedFields(model, grammar, rows, order, given)
+    admitted = model.layout.first >= 0 if narrow is None else choices.admitted
     out = np.zeros(order.shape)
     for i in range(0, len(order), batch_size):
         part = slice(i, i + batch_size)
         number = grammar.codec.piece(rows.codes[part], order[part])
         fields, columns = (torch.as_tensor(v, device=model.device) for v in (number, order[part]))
-        states = model.transformer(inputs_embeds=model.embedded_steps(fields, columns), use_cache=False)[0]
-        found = _first_of_fields(model, states, fields, columns, choices.admitted, temperature).double()
+        states = _all_states(model, fields, columns)
+        found = _first_of_fields(model, states, fields, columns, admitted, temperature).double()
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
         out[part] = found.cpu().numpy() if narrow is None else np.where(narrow[1][number], found.cpu().numpy(), -np.inf)
+        tied.score(model, states, part, temperature, out)
     out[order < 0] = 0
     out[:, :given] = 0
     return out

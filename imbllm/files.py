@@ -37,7 +37,12 @@ def _check_pyarrow(path):
 def is_parquet(path): return str(path) != STREAM and SUFFIXES[suffix_of(path)] is None
 
 # %% ../nbs/32_files.ipynb #2f2c4714
-def _is_gzip(path, data): return data[:2] == b"\x1f\x8b" if str(path) == STREAM else suffix_of(path).endswith(".gz")
+_FOREIGN = {b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
+            b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV", b"BZh": "compressed by bzip2; unpack it",
+            b"\xfd7zXZ": "compressed by xz; unpack it", b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
+            b"PAR1": "Parquet; give it a name that ends in .parquet"} # By their first bytes
+
+def _is_gzip(path, data): return data[:2] == b"\x1f\x8b" or str(path) != STREAM and suffix_of(path).endswith(".gz")
 
 def _read_bytes(path):
     "Bytes of a file or of standard input, decompressed."
@@ -46,6 +51,11 @@ def _read_bytes(path):
     try: return gzip.decompress(data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as e:
         raise ValueError(f"{path} is not a complete gzip file ({e}).") from e
+
+def _check_foreign(path, data):
+    "Refuse other formats, which hold bytes that no text does, by name."
+    found = next((what for mark, what in _FOREIGN.items() if data.startswith(mark)), "")
+    if found and b"\0" in data: raise ValueError(f"{path} is no CSV: it seems to be {found}.")
 
 # %% ../nbs/32_files.ipynb #e9a8c98f
 def check_parent(path):
@@ -78,12 +88,29 @@ def _old_encoding(path, data, error):
     return found
 
 # %% ../nbs/32_files.ipynb #6aaffd34
+def _unmarked(data):
+    "The UTF-16 in which `data` seems to be without a byte order mark; None if it does not."
+    head = data[:4000]
+    shares = {name: head[first::2].count(0) / max(len(head[first::2]), 1)
+              for name, first in (("utf-16-be", 0), ("utf-16-le", 1))}
+    likely = max(shares, key=shares.get)
+    return likely if len(data) % 2 == 0 and shares[likely] > .8 and min(shares.values()) < .1 else None
+
+def _with_nul(path):
+    return ValueError(f"{path} holds NUL characters, so it is no text, or text in another encoding: pass its name, for "
+        "instance --encoding utf-16-le.")
+
 def _as_text(path, data, asked):
-    "Text of `data` in the encoding that is asked for, or else in UTF-8 or an old one; and the encoding."
-    found = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(asked, asked) or "utf-8"
+    "Text of `data` in the encoding that is asked for, or else in UTF-8, UTF-16 or an old one; and the encoding."
+    unmarked = _unmarked(data) if asked in (None, "utf-16") else None
+    if unmarked and not asked:
+        warnings.warn(f"{path} has no byte order mark; it is read as {unmarked}. --encoding names another.",
+            stacklevel=2)
+    found = unmarked or {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(asked, asked) or "utf-8"
     try: return data.decode(found), found
     except UnicodeDecodeError as e:
         if asked: raise ValueError(f"{path}, {_line(data, e)}: not {found} text ({e.reason}).") from e
+        if b"\0" in data: raise _with_nul(path) from e
         found = _old_encoding(path, data, e)
         return data.decode(found), found
 
@@ -101,9 +128,7 @@ def _decoded(
     asked = encoding and _checked_encoding(encoding)
     if mark and asked and not _MARKS[mark].startswith(asked): mark = b""
     text, found = _as_text(path, data[len(mark):], _MARKS.get(mark, asked))
-    if "\0" in text:
-        raise ValueError(f"{path} holds NUL characters, so it is no text, or UTF-16 without a byte order mark: pass "
-            "--encoding utf-16-le.")
+    if "\0" in text: raise _with_nul(path)
     return text, found, mark
 
 # %% ../nbs/32_files.ipynb #93a29693
@@ -133,12 +158,15 @@ def _check_names(path, names):
     if "" in names:
         raise ValueError(f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: "
             "to_csv(..., index=False)).")
+    if len(names) == 1 and re.fullmatch("sep=.?", names[0], re.I):
+        raise ValueError(f"{path}: the first line, {names[0]!r}, tells Excel the separator and is no row of names; "
+            "leave it out.")
 
 # %% ../nbs/32_files.ipynb #bb5d7214
 def _check_width(path, line, row, names):
     if names and len(row) != len(names):
-        raise ValueError(f"{path}, line {line}: {len(row)} fields where the header has {len(names)}. Is "
-            "the file complete?")
+        why = "Are there lines above the header?" if len(names) == 1 else "Is the file complete?"
+        raise ValueError(f"{path}, line {line}: {len(row)} fields where the header has {len(names)}. {why}")
 
 def _row_lines(
     path, # Name for messages
@@ -206,7 +234,7 @@ def _why_codes(words):
         (None if pointed else _first(_BARE.fullmatch, words), "may be a code"),
         (_first(lambda w: math.isinf(float(w)) and "f" not in w.lower(), words), "is too large for a number"),
         (whole and _first(lambda w: len(w) > 20 or not -2**63 <= int(w) < 2**63, words),
-         "has more digits than 64 bits hold"),
+         "is too large for 64 bits with a sign"),
     ]:
         if word: return f"{word!r} {why}"
     return ""
@@ -327,6 +355,7 @@ def _pointed(words, decimal):
     "`words` with a point as the decimal mark; with another mark a point is no part of a number."
     return words if decimal == "." else [w.replace(".", "\0").replace(decimal, ".") for w in words]
 
+_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}([.,][0-9]{3})+")
 _DECORATED = re.compile(r"[-+(]?\s?[$€£¥]?\s?[-+]?[0-9]+([ .,'\u00a0][0-9]{3})*([.,][0-9]+)?\s?[)%€$£¥]?")
 
 def _why_text(words, decimal):
@@ -335,6 +364,9 @@ def _why_text(words, decimal):
     strange = [w for w, p in zip(words, pointed) if not _LIKE.fullmatch(p)]
     numbers = [p for p in pointed if _LIKE.fullmatch(p)]
     if words and len(strange) == len(words) and all(map(_DECORATED.fullmatch, words)):
+        other = "," if decimal == "." else "."
+        if _numbers(_pointed(words, other))[0] and not all(map(_THOUSANDS.fullmatch, words)):
+            return f"{words[0]!r} has not the decimal mark {decimal!r}; --decimal {other} would make it a number"
         return f"{words[0]!r} is more than digits, sign and decimal mark {decimal!r}"
     if strange and len(numbers) >= 3 * len(strange) and _numbers(numbers)[0]:
         return f"{strange[0]!r} is no number; --na {strange[0]} would make it a missing one"
@@ -382,7 +414,7 @@ def _sniffed_decimal(
     words = [[w for t in texts if (w := t.strip()) and w not in missing] for texts in columns]
     def numbers(ws, mark): return all(map(_LIKE.fullmatch, _pointed(ws, mark)))
     def needs(mark): return any(any(mark in w for w in ws) and numbers(ws, mark) for ws in words)
-    thousands = all(re.fullmatch(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}", w) for ws in words for w in ws if "," in w)
+    thousands = all(_THOUSANDS.fullmatch(w) for ws in words for w in ws if "," in w)
     return "," if needs(",") and not needs(".") and not thousands else "."
 
 # %% ../nbs/32_files.ipynb #63d403c7
@@ -561,7 +593,7 @@ def parquet_frame(
     from imbllm.frames import nullable_dtypes
     whole = nullable_dtypes()
     frame = table.to_pandas()
-    frame = frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
+    frame = frame.reset_index([n for n in frame.index.names if n in table.column_names]).reset_index(drop=True)
     for name in frame.columns:
         if table.schema.field(name).type in whole and frame[name].dtype.kind == "f":
             frame[name] = table[name].to_pandas(types_mapper=whole.get)
@@ -608,6 +640,7 @@ def open_table(
     if str(path) == STREAM and data[:4] == b"PAR1":
         _check_pyarrow(name)
         return ArrowTable(name, io.BytesIO(data))
+    _check_foreign(name, data)
     return TextTable(name, data, _expected_separator(path), sep, decimal, encoding, na)
 
 def read_table(

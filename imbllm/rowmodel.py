@@ -8,23 +8,27 @@ __all__ = ['RowModel']
 # %% ../nbs/17_rowmodel.ipynb #26f2f8b3
 import hashlib
 import math
+import os
 import warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+import joblib
 import numpy as np
 import torch
 from fastcore.basics import patch
 from . import candidates, models, sampling
 from .candidates import BudgetError, Candidates, Halving, accepted_rows, row_digests
-from .core import documented, in_parallel, threads
+from .core import documented, in_parallel, in_threads, threads
 from .fields import FieldLM, embedded_model
 from .finetuning import Corpus, balanced, finetune
 from .grammar import SPELLED, Grammar
+from .incontext import Context
 from .interpolation import Interpolation
 from .permutation import permute
-from .schema import as_python, column_from_json, column_to_json
+from .relations import Relations
+from .schema import ConditionError, Schema, as_python, column_from_json, column_to_json
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 from .settings import LABEL_FIRST, Settings
 
@@ -112,14 +116,25 @@ def rows_per_update(codec, settings):
     return max(4, round(settings.batch_size / excess**1.5)) # time grows faster than length, not faster than its square
 
 # %% ../nbs/17_rowmodel.ipynb #fb1a84f4
-def _bf16(settings, device):
+def _bf16(settings, device, training=True):
+    """Compute in bfloat16? By default where the processor multiplies in it; the embedded model only writes rows in it,
+    and on a CPU."""
     if settings.bf16 is not None: return settings.bf16
-    return not settings.embedded and models.multiplies_bf16(device)
+    return models.multiplies_bf16(device) and (not settings.embedded or not training and device.type == "cpu")
 
 def n_threads(settings):
     "Threads. A model as small as the embedded one gains little from a second and loses much when cores are shared."
     if settings.n_jobs is not None: return settings.n_jobs
     return 1 if settings.embedded else torch.get_num_threads()
+
+def n_drawers(settings, device):
+    """Threads that draw a part of a request each: as many as the user or torch has, if the model is the embedded one.
+
+    They do not wait for one another, so that they lose nothing when cores are shared.
+    """
+    if not settings.embedded or device.type != "cpu": return 1
+    if settings.n_jobs is None: return torch.get_num_threads()
+    return settings.n_jobs if settings.n_jobs > 0 else os.cpu_count() or 1
 
 # %% ../nbs/17_rowmodel.ipynb #92ff5365
 @documented
@@ -142,12 +157,15 @@ class RowModel:
         self.tokenizer = tokenizer
         self.trimmed = trimmed
         self.columns = codec.columns
-        self.grammar = Grammar(codec).to(model.device)
+        self.relations = None
+        self.free = Grammar(codec).to(model.device) # without relations
+        self.grammar = self.free
         self.longest = int(codec.longest().sum())
         self.permutation = None
         self.counts = {}
         self.digests = None
         self.start = None # rows to start from, where the settings ask for it
+        self.context = None # rows that a critic reads, likewise
         self.history = None
 
     @classmethod
@@ -184,8 +202,81 @@ class RowModel:
 def orders(self:RowModel, n, k, rng):
     "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
     d = len(self.columns) - 1
-    if self.permutation == "identity": return permute(n, d, "identity", rng)[None]
-    return permute(n * k, d, "fix_y", rng).reshape(k, n, 1 + d)
+    if self.permutation == "identity": return self.arranged(permute(n, d, "identity", rng), 1)[None]
+    return self.arranged(permute(n * k, d, "fix_y", rng), 1).reshape(k, n, 1 + d)
+
+@patch
+@documented
+def relate(self:RowModel,
+    relations, # Bound `Relations`, or None
+    narrow:bool=True, # Let them narrow what is written? Else rows that break them are rejected only
+) -> "RowModel": # The model itself
+    "Keep relations between the columns in every row from now on."
+    self.relations = relations
+    keeps = relations is not None and relations.narrowing and narrow
+    self.grammar = self.free
+    if keeps: self.grammar = Grammar(self.codec, relations=relations).to(self.model.device).prepared()
+    return self
+
+@patch
+def arranged(self:RowModel, order, known=0):
+    "Orders in which columns that are computed stand behind what they are computed from; `known` fields stay in front."
+    return order if self.grammar.relations is None else self.grammar.relations.arranged(order, known)
+
+@patch(as_prop=True)
+def computed(self:RowModel):
+    "Columns that are computed from others."
+    return [] if self.grammar.relations is None else self.grammar.relations.targets
+
+@patch
+def spells(self:RowModel, j):
+    "Are new numbers of column `j` spelled out?"
+    return self.codec.char_ids[j] is not None and j not in self.grammar.tied
+
+@patch
+def given_numbers(self:RowModel, conditions):
+    "The numbers that were asked for, in place of those of the nearest codes, `{j: number}`."
+    relations = self.relations
+    if relations is None: return {}
+    single = {j: c.cells[c.code] for j, c in conditions.items() if c.code in c.cells and j in relations.tied}
+    single = {j: cell for j, cell in single.items() if relations.scale(j) is not None and cell.notna().all()}
+    return {j: relations.number_of(j, cell) for j, cell in single.items()}
+
+@patch
+@documented
+def check_given(self:RowModel,
+    grammar:Grammar, # Narrowed to what was asked for
+    codes:dict, # Codes that every row shall have, `{j: code}`
+):
+    "Raise `ConditionError`, naming the relation, if no row can have what was asked for."
+    state = grammar.narrowing(1)
+    if state is None: return
+    asked = sorted({*codes, *grammar.allowed} & grammar.tied)
+    for j in sorted(set(codes) & grammar.tied):
+        fits = state.write(np.zeros(1, dtype="int64"), np.array([j]), np.array([codes[j]]))
+        if not fits.all() or state.dead.any(): break
+    else:
+        if not state.dead.any(): return
+    names = ", ".join(repr(self.columns[j].name) for j in asked)
+    why = [r.words() for r in grammar.relations.kept if set(r.at) & set(asked)]
+    if state.why is not None: why = [grammar.relations.kept[state.why].words()]
+    raise ConditionError(f"given: no row can have what is asked of {names}, because {'; '.join(why)}.")
+
+@patch
+def broken(self:RowModel, rows, numbers=None):
+    "Which `Rows` break a relation, `(n,)` bool; None without relations."
+    relations = self.relations
+    if relations is None or not (relations.kept or relations.predicates): return None
+    known = (rows.codes != -1).all(1)
+    out = np.zeros(len(rows), dtype=bool)
+    some = rows[known]
+    if not len(some): return out
+    found = relations.broken(relations.cells(some, numbers))
+    if relations.predicates:
+        frame = sampling.rows_to_frame(self.columns, some).iloc[:, 1:]
+        for r in relations.predicates: found |= r.broken_in(frame)
+    out[known] = found
+    return out
 
 @patch
 @documented
@@ -210,6 +301,8 @@ def log_prob(self:RowModel,
     orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
 ) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
     "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
+    m = orders.shape[-1]
+    orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
     return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
 
 @patch
@@ -224,6 +317,22 @@ def log_odds(self:RowModel, rows, label, rng, written=None):
         return candidates.log_odds(self.model, self.grammar, rows, label, shares, written.order[None], written.log_prob)
     orders = self.orders(len(rows), CRITIC_ORDERS if self.longest <= FULL_ROW else 1, rng)
     return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
+
+@patch
+def _numbers(self:RowModel, rows):
+    "Features of `Rows` as numbers, `(n, d)`."
+    return Schema(self.columns[1:]).numeric(sampling.rows_to_frame(self.columns, rows).iloc[:, 1:])
+
+@patch
+def _context(self:RowModel, codes, seed):
+    "Of the real rows those that a critic in context reads."
+    categorical = np.array([not c.ordered for c in self.columns[1:]])
+    return Context(self._numbers(Rows(codes)), codes[:, 0], categorical, seed)
+
+@patch
+def log_odds_in_context(self:RowModel, rows, label):
+    "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
+    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
 
 # %% ../nbs/17_rowmodel.ipynb #3d795a79
 @patch
@@ -248,7 +357,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "drop_copies", "prompts", "rarest_only", "given"}
+            "critic", "drop_copies", "prompts", "rarest_only", "given", "relations"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -290,13 +399,14 @@ def fit(self:RowModel,
     most = most_updates(sizes, targets, settings)
     if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
-    self.history = self._finetune(corpus, held, settings, seed, self._fingerprint(codes, settings, seed), verbose,
-                                  most)
+    fingerprint = self._fingerprint(codes, settings, seed) if settings.checkpoint_dir else ""
+    self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
     self.digests = row_digests(codes)
     self.start = codes if settings.condition == "borderline" else None
+    self.context = self._context(codes, seed) if settings.reads_rows else None
     return self
 
 # %% ../nbs/17_rowmodel.ipynb #04a6ebe7
@@ -327,11 +437,15 @@ def _balanced_weights(columns, codes):
 # %% ../nbs/17_rowmodel.ipynb #8bcb483c
 @patch(as_prop=True)
 def batch_size(self:RowModel):
-    "Rows at once: a thousand (four on a GPU), or what memory holds, by the tokens of a row and the values of a choice."
+    """Rows at once, by the tokens of a row and the values of a choice.
+
+    So many as a processor's cache holds for the embedded model, else a thousand, or on a GPU four.
+    """
     on_gpu = self.model.device.type == "cuda"
     tokens = _gpu_tokens(self.model) if on_gpu else 2**18 if self.trimmed is None else 2**14
-    most = 4096 if on_gpu else 1024
-    return min(most, max(16, min(tokens // self.longest, 2**24 // int(self.grammar.count.max()))))
+    most = 4096 if on_gpu else 1024 if self.trimmed else 512
+    options = max(self.model.layout.n_first) if self.codec.by_field else int(self.grammar.count.max())
+    return min(most, max(16, min(tokens // self.longest, 2**24 // options)))
 
 def _gpu_tokens(model):
     "Tokens whose keys and values take a sixth of the memory of a GPU."
@@ -346,14 +460,15 @@ def _gpu_tokens(model):
 def computing(self:RowModel, settings, n_torch=None):
     "Inside this context the model computes with so many threads, in the precision of the settings."
     device = self.model.device
-    bf16 = _bf16(settings, device)
+    bf16 = _bf16(settings, device, training=False)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     with threads(n_torch or n_threads(settings)), precision, models.any_shape(device): yield
 
 @patch
-def narrowed(self:RowModel, allowed):
-    "The grammar, narrowed to what `{j: allowed}` admits."
-    return Grammar(self.codec, allowed).to(self.model.device) if allowed else self.grammar
+def narrowed(self:RowModel, allowed, numbers=None):
+    "The grammar, narrowed to what `{j: allowed}` admits; `numbers` are given ones that no code has."
+    if not allowed and not numbers: return self.grammar
+    return Grammar(self.codec, allowed, self.grammar.relations, numbers).to(self.model.device).prepared()
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
@@ -423,12 +538,16 @@ def draw(self:RowModel,
 ): # Iterator over `(Rows, Counter)`
     """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
 
-    The rows do not depend on the number of processes. Raises `BudgetError` if too few candidates are accepted.
+    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are
+    accepted.
     """
     source = Candidates(self, label, seed, settings, conditions, classifier, known)
     size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
     parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
-    yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
+    drawers = n_drawers(settings, self.model.device)
+    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
+        with threads(1): yield from in_threads(partial(self._part, source, size, 1), parts, drawers)
+    else: yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
 
 # %% ../nbs/17_rowmodel.ipynb #0f4a57d3
 @patch
@@ -440,8 +559,7 @@ def fill(self:RowModel,
     seed:int=0, # Seed
 ): # Iterator over `Rows`
     "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
-    numbers = self.codec.char_ids
-    allowed = {j: (-math.inf, math.inf) if numbers[j] else list(range(self.columns[j].n_present))
+    allowed = {j: (-math.inf, math.inf) if self.spells(j) else list(range(self.columns[j].n_present))
                for j in 1 + np.flatnonzero(missing.any(0))}
     grammar, size = self.narrowed(allowed), self.batch_size
     for i, who in enumerate(np.split(np.arange(len(rows)), range(size, len(rows), size))):
@@ -450,7 +568,7 @@ def fill(self:RowModel,
         ask = np.c_[np.zeros(len(who), dtype=bool), missing[who]] | (rows.codes[who] < 0)
         order = self.orders(len(who), 1, rng)[0]
         last = np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable")
-        order = np.take_along_axis(order, last, 1)
+        order = self.arranged(np.take_along_axis(order, last, 1), (~ask).sum(1))
         prompt = Rows(np.maximum(rows.codes[who], 0), rows[who].texts)
         with self.computing(settings):
             yield sampling.decode_rows(self.model, grammar, prompt, order, (~ask).sum(1), settings.temperature,
@@ -475,7 +593,9 @@ def save(self:RowModel,
         bins=own.bins if isinstance(own, TableTokenizer) else None,
         n_bins=own.n_bins if isinstance(own, TableTokenizer) else None,
         counts={str(c): [n.tolist() for n in counts] for c, counts in self.counts.items()},
-        digests=self.digests.tolist() if digests else None)
+        digests=self.digests.tolist() if digests else None,
+        relations=None if self.relations is None else self.relations.to_json(),
+        narrows=self.grammar.relations is not None)
 
 @patch(cls_method=True)
 @documented
@@ -499,4 +619,5 @@ def load(cls:RowModel,
         if not fit or min(n.min() for n in counts) < 0:
             raise ValueError(f"the counts of class {c} do not fit the columns")
     self.digests = None if state["digests"] is None else np.array(state["digests"], dtype="uint64")
-    return self
+    if state["relations"] is None: return self
+    return self.relate(Relations.from_json(state["relations"], columns), state["narrows"])

@@ -32,7 +32,7 @@ class SavedModelError(ValueError):
 
 # %% ../nbs/19_saving.ipynb #67ea2ff5
 STATE = "imbllm.json"
-FORMAT = 4
+FORMAT = 5
 PICKLES = ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"
 
 def seal(
@@ -210,9 +210,10 @@ class Savable:
         `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never
         rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
         again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
-        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts. The folder appears
-        complete or not at all; one that is replaced is whole until the new one is. Raises `FileExistsError` if it
-        exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for values that JSON cannot keep.
+        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts and those that a critic
+        in context reads. The folder appears complete or not at all; one that is replaced is whole until the new one is.
+        Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for
+        values that JSON cannot keep.
         """
         self._check_fitted()
         def write(part):
@@ -279,4 +280,5 @@ def _plain_params(sampler):
     for name in ("checkpoint_dir", "training__checkpoint_dir", "device"): own.pop(name, None)
     if not isinstance(sampler.settings.verify, str): own["verify"] = "classifier"
     if sampler.llm is not None: own["llm"] = public_name(sampler.llm)
-    return own | dict(preset=sampler.preset or sampler._preset)
+    if isinstance(sampler.relations, list): own["relations"] = "auto" # those that the model keeps are in its own part
+    return own | dict(preset=sampler.preset or sampler._preset, relations=own.get("relations"))

@@ -261,6 +261,11 @@ class Column:
         texts = _present_texts(self)
         return [*texts, _missing_text(texts)] if self.has_missing else texts
 
+    def text(self, code):
+        "What a sentence prints for one code; without the texts of all others where numbers are plain ones."
+        if "texts" in vars(self) or self.kind != "numeric" or self.native.dtype == object: return self.texts[code]
+        return _missing_text(()) if code == self.n_present else number_text(self.native.to_numpy()[code])
+
     @cached_property
     def plain(self):
         "Are all its numbers written with digits alone, so that new ones can be spelled?"
@@ -272,7 +277,7 @@ class Column:
         return np.array([len(t.partition(".")[2]) for t in self.texts[:self.n_present]])
 
     def __repr__(self):
-        span = f"{self.texts[0]} to {self.texts[self.n_present-1]}, " if self.ordered else ""
+        span = f"{self.text(0)} to {self.text(self.n_present - 1)}, " if self.ordered else ""
         gaps = f", {self.missing_rate:.1%} missing" if self.has_missing else ""
         return f"{self.name}: {self.kind} ({self.values.dtype}), {span}{self.n_present} distinct{gaps}"
 
@@ -291,7 +296,7 @@ def _check_column(col):
     if col.kind == "numeric" and np.isinf(col.numbers).any():
         raise NonFiniteError(f"Column {col.name!r} holds an infinite number; replace it, for example with a missing "
                              "value.")
-    for text in col.texts:
+    for text in () if col.kind == "numeric" else col.texts:
         try: text.encode()
         except UnicodeEncodeError as e:
             raise TableError(f"Column {col.name!r} holds text that is not valid Unicode: {text!r}.") from e
@@ -598,7 +603,7 @@ class Schema:
 def _category_numbers(col, s): return [np.nan if c < 0 else c for c in encode_nearest(col, s)[0]]
 
 def _summary(col):
-    first, last = col.texts[0], col.texts[col.n_present - 1]
+    first, last = col.text(0), col.text(col.n_present - 1)
     return col.name, col.kind, str(col.values.dtype), col.n_present, col.missing_rate, first, last
 
 # %% ../nbs/01_schema.ipynb #d7005a10
@@ -665,6 +670,7 @@ def _beyond_chance(numbers):
 
 def _key_texts(col):
     "The present values as text if they are text or UUIDs, but no measurements; else nothing."
+    if col.ordered: return []
     texts = [str(v) for v in col.present if isinstance(v, (str, uuid.UUID))]
     return [] if len(texts) < col.n_present or all(map(_MEASURED.fullmatch, texts)) else texts
 

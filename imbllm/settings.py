@@ -7,7 +7,7 @@ __all__ = ['DEFAULTS', 'PRESETS', 'Training', 'Sampling']
 
 # %% ../nbs/16_settings.ipynb #31633c63
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from fastcore.basics import store_attr
 from sklearn.base import BaseEstimator
@@ -57,6 +57,12 @@ class Training(BaseEstimator):
     ):
         store_attr(store_args=False)
 
+# %% ../nbs/16_settings.ipynb #0700ae79
+CRITICS = "language model", "in context", "both", "none"
+READS_ROWS = "in context", "both" # critics that need real rows as context
+LIKELIHOODS = "language model", "both" # critics that compare the language model's likelihoods
+STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where nobody set one
+
 # %% ../nbs/16_settings.ipynb #8bc0eabb
 @documented
 class Sampling(BaseEstimator):
@@ -64,6 +70,7 @@ class Sampling(BaseEstimator):
     _parameter_constraints = {
         "constrained": ["boolean", None],
         "prompts": [StrOptions({"quota", "drawn"}), None],
+        "critic": [StrOptions(set(CRITICS)), None],
         "critic_strength": [Interval(Real, 0, None, closed="left"), None],
         "budget": [Interval(Real, 1, None, closed="left")],
         "keep_original": ["boolean", None],
@@ -73,7 +80,8 @@ class Sampling(BaseEstimator):
     def __init__(self, *,
         constrained=None, # Decode under the grammar? Else write freely, and reject what is no row
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
-        critic_strength=None, # How much a candidate's log-odds of its label count when one of several is chosen
+        critic=None, # Who chooses among candidates: `"language model"`, `"in context"`, `"both"`, or `"none"`
+        critic_strength=None, # How much a candidate's log-odds of its label count; default: as `critic` has it
         budget=200, # Candidate rows to draw, at most, per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
@@ -92,26 +100,27 @@ def qualified(
 # %% ../nbs/16_settings.ipynb #f3a8573e
 DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
-    verify="none", candidates=4, critic_strength=.5, keep_original=True, rarest_only=False, constrained=True,
+    verify="none", candidates=4, critic="language model", keep_original=True, rarest_only=False, constrained=True,
     prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
-    trim_vocabulary=True)
+    trim_vocabulary=True, relations="auto")
 
 PRESETS = {
     "paper": dict(
-        llm="distilgpt2", finetune_on="minor+interpolate", temperature=.7, candidates=1, keep_original=False,
-        rarest_only=True, constrained=False, prompts="drawn", interpolation="random", interpolate_categories=False,
-        fresh_interpolation=False, trim_vocabulary=False),
+        relations=None, llm="distilgpt2", finetune_on="minor+interpolate", temperature=.7, candidates=1,
+        keep_original=False, rarest_only=True, constrained=False, prompts="drawn", interpolation="random",
+        interpolate_categories=False, fresh_interpolation=False, trim_vocabulary=False),
     "great": dict(
-        condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7, candidates=1),
+        relations=None, condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7,
+        candidates=1),
     "predllm": dict(
-        condition="x", permutation="label_last+original", finetune_on="major+minor", temperature=.7, candidates=1,
-        verify="label"),
-    "taptap": dict(
-        condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7, candidates=1,
-        verify="classifier"),
-    "lito": dict(
-        condition="borderline", permutation="fix_y+label_last", finetune_on="major+minor", temperature=.7,
+        relations=None, condition="x", permutation="label_last+original", finetune_on="major+minor", temperature=.7,
         candidates=1, verify="label"),
+    "taptap": dict(
+        relations=None, condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7,
+        candidates=1, verify="classifier"),
+    "lito": dict(
+        relations=None, condition="borderline", permutation="fix_y+label_last", finetune_on="major+minor",
+        temperature=.7, candidates=1, verify="label"),
 }
 
 # %% ../nbs/16_settings.ipynb #c3b1a77d
@@ -138,8 +147,10 @@ class Settings:
     temperature:float
     verify:object
     candidates:int
+    critic:str
     critic_strength:float
     drop_copies:bool
+    relations:object
     constrained:bool
     prompts:str
     budget:float
@@ -178,10 +189,13 @@ class Settings:
         for group in groups:
             validate_parameter_constraints(group._parameter_constraints, group.get_params(), type(group).__name__)
         asked = params | {k: v for group in groups for k, v in group.get_params().items()}
+        relations = asked.pop("relations", "auto")
         asked = {k: v for k, v in asked.items() if v is not None}
         values = DEFAULTS | PRESETS.get(preset, {}) | asked
+        if not isinstance(relations, str) or relations != "auto": values["relations"] = relations # None is none
         if values["llm"] == "embedded": values["constrained"] = asked.get("constrained", True) # it writes no free text
-        if not _compares_classes(values): values["candidates"] = asked.get("candidates", 1)
+        if not _has_critic(values, asked): values["candidates"] = asked.get("candidates", 1)
+        values["critic_strength"] = asked.get("critic_strength", STRENGTHS[values["critic"]])
         values = _schedule(values) | values
         return cls(**{f.name: values.get(f.name) for f in fields(cls) if f.name != "given"}, given=frozenset(asked))
 
@@ -199,11 +213,33 @@ class Settings:
         return self.finetune_on in ALL_ROWS
 
     @property
+    def without_rows(self):
+        "The same where no real rows are at hand: the language model is the critic, unless the user named another."
+        if "critic" in self.given or not self.reads_rows: return self
+        critic = "language model"
+        strength = self.critic_strength if "critic_strength" in self.given else STRENGTHS[critic]
+        return replace(self, critic=critic, critic_strength=strength)
+
+    @property
+    def reads_rows(self):
+        "Does the critic need real rows as context?"
+        return self.candidates > 1 and self.critic_strength > 0 and self.critic in READS_ROWS
+
+    @property
+    def reads_likelihoods(self):
+        "Does the critic compare the language model's likelihoods?"
+        return self.candidates > 1 and self.critic_strength > 0 and self.critic in LIKELIHOODS
+
+    @property
     def compares_classes(self):
         "Does the model learn every class with the label first, and can so compare them?"
         return _compares_classes(vars(self))
 
 def _compares_classes(values): return values["finetune_on"] in ALL_ROWS and values["permutation"] in LABEL_FIRST
+
+def _has_critic(values, asked):
+    "Is there anyone to choose among candidates?"
+    return asked.get("critic") == "in context" or values["critic"] != "none" and _compares_classes(values)
 
 def _schedule(values):
     "Batch size, learning rate and length of the training where nobody set them."
@@ -220,7 +256,7 @@ def check_settings(
     first = f"one of {', '.join(LABEL_FIRST)}"
     behind = f"one of {', '.join(LABEL_BEHIND)}"
     got = f"got {s.finetune_on!r} and {s.permutation!r}"
-    chosen = s.candidates > 1 and "candidates" in s.given
+    chosen = s.candidates > 1 and "candidates" in s.given and s.without_rows.critic in LIKELIHOODS
     compared = f"candidates={s.candidates}" if chosen else f"verify={s.verify!r}"
     for wrong, message in [
         (s.checkpoint_dir is not None and not isinstance(random_state, Integral),
@@ -239,7 +275,8 @@ def check_settings(
         (s.verify == "label" and not (s.permutation in LABEL_BEHIND and s.learns_all),
          f"verify='label' asks for a label behind features, so {every} and permutation {behind}; {got}."),
         ((s.verify == "bayes" or chosen) and not s.compares_classes,
-         f"{compared} compares label-first likelihoods, so {every} and permutation {first}; {got}."),
+         f"{compared} compares label-first likelihoods, so {every} and permutation {first}; {got}."
+         + chosen * " Or let another critic choose: sampling=Sampling(critic='in context')."),
         (s.embedded and not s.constrained,
          "constrained=False lets a language model write freely; the embedded model writes fields, not text. Pass a "
          "pre-trained llm, such as 'smollm2'."),
