@@ -56,6 +56,7 @@ def prompt_rows(
     given:dict=None, # Codes of the cells that the user gives, `{j: code}`
     early=(), # Columns to be written right after the given ones
     quota:bool=True, # Begin with each feature equally often? Else it is drawn
+    never=(), # Columns with which no row begins, because they are computed
 ) -> tuple: # Codes, `(n, 1 + d)`, order, `(n, 1 + d)`, and the number of fields set
     """Rows to be completed: codes `(n, 1 + d)`, order `(n, 1 + d)` and how many fields of each order are set.
 
@@ -69,7 +70,7 @@ def prompt_rows(
     rank = _ranks(order, condition, [*given, *early])
     known = len(given) + (condition != "x")
     if condition == "yx" and not given and not early or known == 0:
-        free = [j for j in range(1, m) if j not in given and j not in early]
+        free = [j for j in range(1, m) if j not in given and j not in early and j not in never]
         if not free: raise ConditionError("given: condition='x' begins with a feature, so one column must be without "
                                           "a condition, or have a single value.")
         feature = _quota_features(first, n, free) if quota else rng.choice(free, n)
@@ -480,7 +481,8 @@ class Candidates:
         self.known = known
         self.codes = {j: c.code for j, c in self.conditions.items() if c.code is not None}
         self.allowed = {j: c.allowed for j, c in self.conditions.items() if c.code is None}
-        self.grammar = row_model.narrowed(self.allowed)
+        self.numbers = row_model.given_numbers(self.conditions)
+        self.grammar = row_model.narrowed(self.allowed, self.numbers)
         self.per_row = self._per_row()
         self.examples = {} # of token rows that were rejected, by reason
         self._check()
@@ -493,6 +495,7 @@ class Candidates:
         return s.candidates
 
     def _check(self):
+        self.row_model.check_given(self.grammar, self.codes)
         if self._from_border and self.row_model.start is None:
             raise ValueError("A saved model holds no rows to start from; sample with set_params(condition='y').")
         if self.settings.drop_copies and self.row_model.digests is None:
@@ -540,6 +543,8 @@ class Candidates:
             if len(good):
                 passed, _ = self._verified(rows[good], rng)
                 rejected[good[~passed]] = "other label" if s.verify == "none" else "not verified"
+        broken = m.broken(rows, self.numbers)
+        if broken is not None: rejected[(rejected == "") & broken] = "impossible"
         if s.drop_copies:
             digests = row_digests(m.known_codes(rows, self.conditions))
             rejected[(rejected == "") & np.isin(digests, m.digests)] = "copy"
@@ -565,7 +570,8 @@ class Candidates:
         counts = m.counts[self.label] if s.condition != "x" else [sum(c) for c in zip(*m.counts.values())]
         condition = "y" if s.condition == "borderline" else s.condition
         codes, order, known = prompt_rows(first, size, self.label, counts, condition, s.permutation, rng, self.codes,
-                                          list(self.allowed), s.prompts == "quota")
+                                          list(self.allowed), s.prompts == "quota", m.computed)
+        order = m.arranged(order, known)
         texts = {j: np.full(size, c.text, dtype=object) for j, c in self.conditions.items() if c.text is not None}
         return Rows(codes, texts), order, known
 

@@ -24,6 +24,7 @@ from .core import LazyModule, documented
 from .frames import as_array, as_frame, is_foreign
 from .incontext import InContextClassifier
 from .oversampler import ImbLLM
+from .relations import stated_keys
 from .schema import EmptyTableError, as_python, check_columns, column_names
 from .settings import ALL_ROWS, LABEL_FIRST
 
@@ -140,11 +141,12 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _without_excluded(self, X):
         "`X` without the columns that the sampler excludes: neither the model nor the classifier learns those."
-        exclude = self.sampler_.exclude
-        if exclude is None: return X
+        exclude, keys = self.sampler_.exclude, stated_keys(self.sampler_.settings.relations)
         frame = as_frame(X)
+        excluded = tables.Excluded.of(frame, exclude).with_keys(frame, keys)
+        if not excluded.columns: return X
         categorical = column_names(frame, self.sampler_.categorical_features, "categorical_features")
-        X = frame.iloc[:, tables.Excluded.of(frame, exclude).learnt(frame.shape[1])]
+        X = frame.iloc[:, excluded.learnt(frame.shape[1])]
         self.sampler_.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
         return X
 

@@ -311,12 +311,20 @@ class _Choices:
         self.rank = layout.rank[grammar.token] # of each branch's token among those that compete
         self.grammar = grammar
 
-    def log_probs(self, logits, state, temperature):
-        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last."
+    def log_probs(self, logits, state, temperature, open_=None):
+        "Log-probabilities of the branches of each state, `(k, most)`; -inf beyond the last, and for those not open."
         count = self.grammar.count[state][:, None]
         step = torch.arange(int(count.max()), device=logits.device)
         rank = self.rank[self.grammar.first[state][:, None] + torch.minimum(step, count - 1)]
-        return (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf).log_softmax(1)
+        score = (logits.gather(1, rank) / temperature).masked_fill(step >= count, -torch.inf)
+        if open_ is not None: score = score.masked_fill(~open_[:, :len(step)], -torch.inf)
+        return score.log_softmax(1)
+
+    def open_branches(self, domains, dead, who, columns, state):
+        "Which branches of their states are open to rows, `(k, most)` bool, by relations; None if all are."
+        if domains is None: return None
+        out = self.grammar.open_branches(domains, dead, *(v.cpu().numpy() for v in (who, columns, state)))
+        return None if out is None else torch.as_tensor(out, device=state.device)
 
 def _choices(model, grammar):
     "The choices of a grammar, made once."
@@ -463,8 +471,11 @@ def _draw_any(model, states, columns, temperature, generator):
         level += 1
     return layout.field[at] - layout.start[columns], log_prob
 
-def _draw_fields(model, choices, states, columns, temperature, generator):
-    "Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`."
+def _draw_fields(model, choices, states, columns, temperature, generator, open_=lambda who, columns, state: None):
+    """Draw a value for each row's column: codes, `(k,)`, and log-probabilities at temperature 1, `(k,)`.
+
+    `open_` tells which branches are open to some of the rows.
+    """
     if choices is None: return _draw_any(model, states, columns, temperature, generator)
     grammar = choices.grammar
     code = choices.entry_code[columns]
@@ -473,7 +484,7 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
     while len(todo := torch.nonzero(code == UNDECIDED)[:, 0]):
         for rows, logits in _logits_of(model, choices, states[todo], columns[todo], state[todo]):
             who = todo[rows]
-            found = choices.log_probs(logits, state[who], 1)
+            found = choices.log_probs(logits, state[who], 1, open_(who, columns[who], state[who]))
             tempered = found if temperature == 1 else (found / temperature).log_softmax(1)
             drawn = _draw(tempered, generator)
             log_prob[who] += found.gather(1, drawn[:, None])[:, 0]
@@ -481,6 +492,45 @@ def _draw_fields(model, choices, states, columns, temperature, generator):
             code[who] = grammar.code[branch]
             state[who] = grammar.next[branch]
     return code, log_prob
+
+# %% ../nbs/10_fields.ipynb #b5cae089
+class _Said:
+    "What rows in the making have said, for the relations of their columns."
+    def __init__(self, model, grammar, rows, order, given):
+        self.model = model
+        self.narrowing = grammar.narrowing(len(order))
+        if self.narrowing is None: return
+        self.choices = _choices(model, grammar.tied_part)
+        self.tied = torch.tensor([j in grammar.tied for j in range(len(grammar.codec.columns))], device=model.device)
+        row, place = np.nonzero(np.arange(order.shape[1]) < given.cpu().numpy()[:, None])
+        columns = order[row, place]
+        numbers = grammar.relations.cells(rows).numbers
+        for j in np.unique(columns).tolist():
+            who = row[columns == j]
+            known = numbers[j][who] if j in numbers else None
+            self.narrowing.write(who, np.full(len(who), j), rows.codes[who, j], known)
+
+    def draw(self, who, choices, states, columns, temperature, generator):
+        "Draw the fields of the rows `who`: codes, and log-probabilities at temperature 1, `(k,)` each."
+        if self.narrowing is None: return _draw_fields(self.model, choices, states, columns, temperature, generator)
+        code, log_prob = torch.zeros_like(columns), torch.zeros(len(who), dtype=torch.float64, device=columns.device)
+        tied = self.tied[columns]
+        for some, narrow in ((~tied).nonzero()[:, 0], False), (tied.nonzero()[:, 0], True):
+            if not len(some): continue
+            of = (self.choices, self._open_to(who[some])) if narrow else (choices,)
+            found = _draw_fields(self.model, of[0], states[some], columns[some], temperature, generator, *of[1:])
+            code[some], log_prob[some] = found
+            if narrow: self.narrowing.write(*(v.cpu().numpy() for v in (who[some], columns[some], code[some])))
+        return code, log_prob
+
+    def _open_to(self, who):
+        "The function that tells which branches are open to some of the rows `who`."
+        n = self.narrowing
+        return lambda some, columns, state: self.choices.open_branches(n.domains, n.dead, who[some], columns, state)
+
+    def texts(self, codes):
+        "Numbers that were computed and have no code, as `Rows` holds them."
+        return {} if self.narrowing is None else self.narrowing.texts(codes)
 
 # %% ../nbs/10_fields.ipynb #695df477
 @_quick
@@ -506,17 +556,19 @@ def decode_fields(
     given = torch.as_tensor(np.broadcast_to(given, len(order)).copy(), device=device)
     log_prob = torch.zeros(len(order), dtype=torch.float64, device=device)
     steps = _Steps(model, *order.shape)
+    said = _Said(model, grammar, rows, order, given)
     fields = None
     for t, column in enumerate(columns.T):
         states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
-            codes[who, t], drawn = _draw_fields(model, choices, states[who], column[who], temperature, generator)
+            codes[who, t], drawn = said.draw(who, choices, states[who], column[who], temperature, generator)
             log_prob[who] += drawn
         fields = model.layout.start[column] + codes[:, t]
-    return Rows(torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()), log_prob.cpu().numpy()
+    codes = torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()
+    return Rows(codes, said.texts(codes)), log_prob.cpu().numpy()
 
-# %% ../nbs/10_fields.ipynb #814c13df
+# %% ../nbs/10_fields.ipynb #94de2ee0
 def _inner_log_probs(model, choices, states, pieces, temperature):
     "Add up the log-probabilities of choices inside values, `(n, m)`."
     out = torch.zeros(states.shape[:2], dtype=torch.float64, device=states.device)
@@ -533,6 +585,56 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
         out.index_put_((row[k], step[k]), found.double(), accumulate=True)
     return out
 
+# %% ../nbs/10_fields.ipynb #3d3b4518
+class _TiedFields:
+    "Scores the fields of tied columns with what the relations admitted when each was written."
+    def __init__(self, model, grammar, rows, order, given):
+        self.rows = rows
+        self.order = order
+        wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
+        self.columns = [j for j in sorted(grammar.tied) if (wanted & (order == j)).any()]
+        if not self.columns: return
+        self.wanted = wanted
+        self.narrowing = grammar.narrowing(len(order), record=True)
+        self.choices = _choices(model, grammar.tied_part)
+        self.fits = self.narrowing.read(rows, order)
+
+    def score(self, model, states, part, temperature, out):
+        "Put the log-probabilities of tied fields of the rows `part` into `out`."
+        for j in self.columns:
+            row, place = np.nonzero(self.wanted[part] & (self.order[part] == j))
+            if not len(row): continue
+            found = self._walk(model, states[row, place], row + part.start, j, temperature)
+            out[row + part.start, place] = np.where(self.fits[row + part.start, place], found, -np.inf)
+
+    def _walk(self, model, states, who, j, temperature):
+        "Log-probability of the value of column `j` in the rows `who`, `(k,)`."
+        grammar, n = self.choices.grammar, self.narrowing
+        out = np.zeros(len(who))
+        if grammar.entry_code[j] != UNDECIDED: return out
+        path = grammar.paths(j)[self.rows.codes[who, j]]
+        state = np.full(len(who), grammar.entry_state[j])
+        after = grammar.next.cpu().numpy()
+        for branch in path.T:
+            at = np.flatnonzero(branch >= 0)
+            if not len(at): break
+            column, now = np.full(len(at), j), state[at]
+            open_ = grammar.open_branches(n.before, n.dead_before[j], who[at], column, now)
+            own = branch[at] - grammar.bounds_of_states[0][now]
+            out[at] += self._found(model, states, at, column, now, open_, own, temperature)
+            state[at] = after[branch[at]]
+        return out
+
+    def _found(self, model, states, at, column, now, open_, own, temperature):
+        "Log-probability of the branches `own` of the states `now`, `(k,)`."
+        out = np.zeros(len(at))
+        some, column, now, open_, own = (torch.as_tensor(v, device=states.device) for v in (at, column, now, open_, own))
+        for rows, logits in _logits_of(model, self.choices, states[some], column, now):
+            found = self.choices.log_probs(logits, now[rows], temperature, open_[rows])
+            out[rows.cpu().numpy()] = found.gather(1, own[rows, None])[:, 0].double().cpu().numpy()
+        return out
+
+# %% ../nbs/10_fields.ipynb #814c13df
 @_quick
 def score_fields(
     model:FieldLM, # Bound to the table, in evaluation mode
@@ -551,6 +653,7 @@ def score_fields(
     """
     narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
     choices = None if narrow is None else _choices(model, grammar)
+    tied = _TiedFields(model, grammar, rows, order, given)
     admitted = model.layout.first >= 0 if narrow is None else choices.admitted
     out = np.zeros(order.shape)
     for i in range(0, len(order), batch_size):
@@ -562,6 +665,7 @@ def score_fields(
         if narrow is None: found = found + _inner_of_fields(model, states, fields, columns, temperature)
         else: found = found + _inner_log_probs(model, choices, states, narrow[0].take(number), temperature)
         out[part] = found.cpu().numpy() if narrow is None else np.where(narrow[1][number], found.cpu().numpy(), -np.inf)
+        tied.score(model, states, part, temperature, out)
     out[order < 0] = 0
     out[:, :given] = 0
     return out

@@ -122,7 +122,8 @@ UNDECIDED = -1 # as a code: more of the value is to come
 SPELLED = -2 # as a code: the value is a number that was spelled out, and its text counts
 
 _Run = namedtuple("_Run", "ids state code") # ids to feed, and the state or the code that they lead to
-_Branch = namedtuple("_Branch", "token run char", defaults=[""]) # a choice; the character of a spelled number
+_Branch = namedtuple("_Branch", "token run char span", defaults=["", (0, 0)]) # a choice; the character of a spelled
+# number; from which to before which of a column's values, in the order of the trie, it leads
 
 class _States:
     "The states of all columns while they are found: a list of branches for each."
@@ -140,13 +141,16 @@ def _common(values, depth):
     shorter = min(len(first), len(last))
     return next((i for i in range(depth, shorter) if first[i] != last[i]), shorter)
 
-def _enter_group(states, values, depth, todo):
-    "The run into a group of values behind `depth` ids; the state where they differ is reserved, its branches `todo`."
+def _enter_group(states, values, depth, todo, at=0):
+    """The run into a group of values behind `depth` ids; the state where they differ is reserved, its branches `todo`.
+
+    `at` is the place of the first of them among all values of the column.
+    """
     ids, code = values[0]
     if len(values) == 1: return _Run(ids[depth:], 0, code)
     split = _common(values, depth)
     state = states.reserve()
-    todo.append((state, values, split))
+    todo.append((state, values, split, at))
     return _Run(ids[depth:split], state, UNDECIDED)
 
 def _add_trie(states, values):
@@ -154,12 +158,16 @@ def _add_trie(states, values):
     todo = []
     entry = _enter_group(states, values, 0, todo)
     while todo:
-        state, values, depth = todo.pop()
+        state, values, depth, at = todo.pop()
         ids, code = values[0]
         ends = len(ids) == depth # the shortest value ends where the others go on
-        states.branches[state] = [_Branch(VALUE_END, _Run((), 0, code))] if ends else []
+        states.branches[state] = [_Branch(VALUE_END, _Run((), 0, code), span=(at, at + 1))] if ends else []
+        at += ends
         for token, group in groupby(values[ends:], key=lambda value: value[0][depth]):
-            states.branches[state].append(_Branch(token, _enter_group(states, list(group), depth, todo)))
+            group = list(group)
+            run = _enter_group(states, group, depth, todo, at)
+            states.branches[state].append(_Branch(token, run, span=(at, at + len(group))))
+            at += len(group)
     return entry
 
 # %% ../nbs/08_grammar.ipynb #94f1b6ad
@@ -199,7 +207,7 @@ def _choice_lists(choices):
     return Ragged.of([c or () for c in choices], (3,)), np.array([c is not None for c in choices], dtype=bool)
 
 _INDEXED = {"token", "next", "code", "char", "first", "count"} # by decoding
-_TABLES = _INDEXED | {"runs", "entry_runs", "entry_state", "entry_code", "spells", "separator"}
+_TABLES = _INDEXED | {"span", "orders", "runs", "entry_runs", "entry_state", "entry_code", "spells", "separator"}
 
 class Grammar:
     """What may be decoded, for all columns of a table.
@@ -210,20 +218,28 @@ class Grammar:
     `entry_code` are the same at the entry of each column, with its prefix and any ids without a choice.
 
     `allowed` narrows columns: to some of their codes or, where numbers are spelled, to a pair of bounds or a list of
-    number texts (None for a missing value). The states of a table's own vocabulary are made when they are first asked
-    for: whole, its grammar admits every field, and the embedded model needs no states.
+    number texts (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row
+    has said so far. Numbers of columns that take part in a relation are not spelled, they are among the known ones.
+    The states of a table's own vocabulary are made when they are first asked for: whole, its grammar admits every
+    field, and the embedded model needs no states.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
         allowed:dict=None, # What a column may say, `{j: codes}`; for spelled numbers `{j: (low, high)}` or `{j: texts}`
+        relations=None, # Bound `Relations` of the columns
+        known:dict=None, # Numbers that are given, `{j: number}`, where no code has them
     ):
         self.codec = codec
         self.allowed = allowed or {}
+        self.relations = relations if relations is not None and relations.narrowing else None
+        self.tied = frozenset(self.relations.tied if self.relations else ())
+        self.known = known or {}
         self.device = torch.device("cpu")
         if not codec.by_field: self._make()
 
     def _make(self):
         "Find the states of all columns."
+        self.orders = {} # codes of each tied column in the order of its trie
         states = _States()
         entries = [self._add_column(states, j, col) for j, col in enumerate(self.codec.columns)]
         self._freeze(entries, states.branches)
@@ -237,8 +253,11 @@ class Grammar:
     def _add_column(self, states, j, col):
         "Add the states of column `j`; returns the run into it, prefix included."
         ids, char_ids = self.codec.value_ids[j], self.codec.char_ids[j]
-        if char_ids: run = _add_numbers(states, col, char_ids, ids[-1], self.allowed.get(j))
-        else: run = _add_trie(states, sorted((ids[code], code) for code in self.allowed.get(j, range(len(col)))))
+        if char_ids and j not in self.tied: run = _add_numbers(states, col, char_ids, ids[-1], self.allowed.get(j))
+        else:
+            values = sorted((ids[code], code) for code in self.allowed.get(j, range(len(col))))
+            if j in self.tied: self.orders[j] = np.array([code for _, code in values])
+            run = _add_trie(states, values)
         return run._replace(ids=(*self.codec.prefix[j], *run.ids))
 
     def _freeze(self, entries, states):
@@ -253,6 +272,7 @@ class Grammar:
         self.next = torch.tensor([b.run.state for b in branches])
         self.code = torch.tensor([b.run.code for b in branches])
         self.char = torch.tensor([ord(b.char) if b.char else 0 for b in branches])
+        self.span = np.array([b.span for b in branches])
         self.count = torch.tensor([len(state) for state in states])
         self.first = self.count.cumsum(0) - self.count
         self.spells = any(b.char for b in branches)
@@ -325,3 +345,92 @@ def _choices_of(self:Grammar, j, ids):
 def number_choices(self:Grammar, j, texts):
     "Choices that lead to number texts in column `j`, as pieces, and which texts are admitted."
     return _choice_lists([self._choices_of(j, _spell(self.codec.char_ids[j], t)) for t in texts])
+
+# %% ../nbs/08_grammar.ipynb #278df5e5
+@patch
+def narrowing(self:Grammar,
+    n:int, # How many rows
+    record:bool=False, # Keep what was admitted when each column was written?
+):
+    "A `Narrowing` of `n` rows, or None if no columns are tied."
+    return None if self.relations is None else self.prepared()._start.repeated(n, record)
+
+@patch
+def prepared(self:Grammar):
+    "The grammar itself, with all made that rows with tied columns need."
+    if self.relations is None or hasattr(self, "tied_part"): return self
+    start = self.relations.start(1)
+    start.known = self.known
+    allowed = {j: codes for j, codes in self.allowed.items() if j in self.tied}
+    if allowed: start.allow(allowed)
+    self._start = start
+    self.tied_part = self if self.allowed or not self.codec.by_field else self._of_tied()
+    return self
+
+@patch
+def _of_tied(self:Grammar):
+    "A grammar in which only the tied columns have a choice, for a model that needs no states of the others."
+    free = {j: [0] for j in range(len(self.codec.columns)) if j not in self.tied}
+    part = Grammar(self.codec, free, self.relations)
+    part._make()
+    return part.to(self.device)
+
+@patch
+def _own_order(self:Grammar, j):
+    "The codes of column `j` in the order of the trie; None if that is their own order."
+    order = self.orders[j]
+    whole = len(order) == len(self.codec.columns[j]) and (np.diff(order) == 1).all()
+    return None if whole else order
+
+@patch
+def open_branches(self:Grammar,
+    domains:dict, # `Domain` of each tied column
+    dead:np.ndarray, # Rows for which nothing is narrowed, `(n,)` bool
+    who:np.ndarray, # Rows, `(k,)`
+    columns:np.ndarray, # The column that each of them writes, `(k,)`
+    states:np.ndarray, # The state in which it is, `(k,)`
+) -> np.ndarray: # `(k, most branches)` bool, or None if all are open
+    "Which branches of their states are open to rows."
+    tied = [j for j in np.unique(columns).tolist() if j in self.tied]
+    if not tied: return None
+    first, count = self.bounds_of_states
+    step = np.arange(int(count[states].max()))
+    out = np.ones((len(who), len(step)), dtype=bool)
+    for j in tied:
+        at = np.flatnonzero(columns == j)
+        branch = first[states[at], None] + np.minimum(step, count[states[at], None] - 1)
+        low, high = self.span[branch, 0], self.span[branch, 1]
+        out[at] = domains[j].any_between(who[at], low, high, self._own_order(j))
+    beyond = step >= count[states, None]
+    out |= dead[who, None] | ~(out & ~beyond).any(1, keepdims=True)
+    return out
+
+@patch(as_prop=True)
+def bounds_of_states(self:Grammar):
+    "First branch and number of branches of each state, as arrays."
+    if not hasattr(self, "_state_bounds"): self._state_bounds = self.first.cpu().numpy(), self.count.cpu().numpy()
+    return self._state_bounds
+
+@patch
+def paths(self:Grammar, j):
+    "The branches that lead to each value of the tied column `j`, `(values, depth)`; -1 where there are fewer."
+    if not hasattr(self, "_paths"): self._paths = {}
+    if j not in self._paths: self._paths[j] = self._paths_of(j)
+    return self._paths[j]
+
+@patch
+def _paths_of(self:Grammar, j):
+    order = self.orders[j]
+    first, count = self.bounds_of_states
+    after, code = self.next.cpu().numpy(), self.code.cpu().numpy()
+    out, depth = np.full((len(self.codec.columns[j]), 0), -1), 0
+    todo = [int(self.entry_state[j])] if self.entry_code[j] == UNDECIDED else []
+    while todo:
+        out = np.c_[out, np.full(len(out), -1)]
+        branches = np.concatenate([np.arange(first[s], first[s] + count[s]) for s in todo])
+        size = self.span[branches, 1] - self.span[branches, 0]
+        place = np.arange(size.sum()) + np.repeat(self.span[branches, 0] - np.cumsum(size) + size, size)
+        out[order[place], depth] = np.repeat(branches, size)
+        todo = after[branches[code[branches] == UNDECIDED]].tolist()
+        depth += 1
+    return out

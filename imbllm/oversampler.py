@@ -32,6 +32,7 @@ from . import tables
 from .core import LazyModule, documented, threads
 from .frames import as_array
 from .permutation import PERMUTATIONS, leave_out
+from .relations import resolve_relations, stated_keys
 from .saving import Savable
 from .schema import UnknownValueError, as_python, encode_column, infer_column, warn_of_words
 from .serialization import Rows
@@ -206,6 +207,11 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     `sampling_strategy_` the number of rows to add per class, `counts_` how many candidate rows the last sampling drew,
     accepted and rejected, and why.
 
+    What ties columns together in all given rows and is no chance, such as a city and its country, a date and its
+    weekday, or parts and their sum, holds in every new row, too; `relations_` lists it. `relations` may be a list of
+    such rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to look for
+    them under a preset that does not. Keys are such a relation: new rows get new ones.
+
     With `drop_copies=True` no new row equals a given one, of whatever class, in all features; without it a copy may
     come up, above all in small domains (`fit_resample` chooses copies last). A class with one single row can be
     oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a
@@ -230,6 +236,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         "sampling": [Sampling, None],
         "categorical_features": ["array-like", str, Integral, None],
         "exclude": ["array-like", dict, str, Integral, None],
+        "relations": [list, StrOptions({"auto", "find"}), None],
         "device": [str],
         "n_jobs": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1}), None],
         "verbose": ["verbose"],
@@ -251,6 +258,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         sampling=None, # Other settings of the sampling, a `Sampling`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
+        relations="auto", # What ties columns together: found, unless the preset has none; `"find"`, a list, or None
         sampling_strategy="auto", # As in imbalanced-learn
         random_state=None, # Seed
         device="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -370,21 +378,24 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         check_settings(settings, self.random_state)
         self.sampling_strategy_ = tables.whole_counts(self.sampling_strategy_)
         vars(self).pop("row_model_", None) # from here to the end this is not fitted, whatever interrupts
-        self.table_, frame = tables.Table.of(X, self.categorical_features, self.exclude, self._host)
+        keys = stated_keys(settings.relations)
+        self.table_, frame = tables.Table.of(X, self.categorical_features, self.exclude, self._host, keys)
         warn_of_words(self.schema_, stacklevel=5)
         label = infer_column(pd.Series(y, name="label" if label_name is None else label_name), categorical=True)
         codes = np.c_[encode_column(label, pd.Series(y)), self.schema_.encode(frame)]
         tables.warn_of_columns(self.schema_, codes, stacklevel=5)
+        columns = [label, *self.schema_.columns]
+        relations = resolve_relations(settings.relations, columns, codes, self.table_.excluded.keys)
         wanted = [c for c, n in self.sampling_strategy_.items() if n > 0] or list(self.sampling_strategy_)
         targets = np.sort(encode_column(label, pd.Series(np.array(wanted, dtype=y.dtype))))
         self._start_stream()
         self.counts_ = Counter()
         self.verifier_ = fit_verifier(settings.verify, frame, codes[:, 0], self.schema_, self.table_.is_array,
                                       self._seed, settings.n_jobs or 1) # first: quick, and it may refuse the table
-        row_model = rowmodel.new_row_model([label, *self.schema_.columns], codes, settings, self._seed)
+        row_model = rowmodel.new_row_model(columns, codes, settings, self._seed)
         with threads(rowmodel.n_threads(settings)): # and no autocast: it would keep the first weights in bfloat16
             row_model.fit(codes, targets, settings, self._seed, self._bars())
-        self.row_model_ = row_model
+        self.row_model_ = row_model.relate(relations, settings.constrained)
         return codes
 
     def _forget_rows(self, rng):
@@ -409,6 +420,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     @property
     def schema_(self): return self.table_.schema
+
+    @property
+    def relations_(self): return self.row_model_.relations
 
     @property
     def classes_(self): return self.row_model_.columns[0].values.iloc[sorted(self.row_model_.counts)].to_numpy()

@@ -27,7 +27,8 @@ from .grammar import SPELLED, Grammar
 from .incontext import Context
 from .interpolation import Interpolation
 from .permutation import permute
-from .schema import Schema, as_python, column_from_json, column_to_json
+from .relations import Relations
+from .schema import ConditionError, Schema, as_python, column_from_json, column_to_json
 from .serialization import Codec, Rows, TableTokenizer, TextTokenizer
 from .settings import LABEL_FIRST, Settings
 
@@ -156,7 +157,9 @@ class RowModel:
         self.tokenizer = tokenizer
         self.trimmed = trimmed
         self.columns = codec.columns
-        self.grammar = Grammar(codec).to(model.device)
+        self.relations = None
+        self.free = Grammar(codec).to(model.device) # without relations
+        self.grammar = self.free
         self.longest = int(codec.longest().sum())
         self.permutation = None
         self.counts = {}
@@ -199,8 +202,81 @@ class RowModel:
 def orders(self:RowModel, n, k, rng):
     "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
     d = len(self.columns) - 1
-    if self.permutation == "identity": return permute(n, d, "identity", rng)[None]
-    return permute(n * k, d, "fix_y", rng).reshape(k, n, 1 + d)
+    if self.permutation == "identity": return self.arranged(permute(n, d, "identity", rng), 1)[None]
+    return self.arranged(permute(n * k, d, "fix_y", rng), 1).reshape(k, n, 1 + d)
+
+@patch
+@documented
+def relate(self:RowModel,
+    relations, # Bound `Relations`, or None
+    narrow:bool=True, # Let them narrow what is written? Else rows that break them are rejected only
+) -> "RowModel": # The model itself
+    "Keep relations between the columns in every row from now on."
+    self.relations = relations
+    keeps = relations is not None and relations.narrowing and narrow
+    self.grammar = self.free
+    if keeps: self.grammar = Grammar(self.codec, relations=relations).to(self.model.device).prepared()
+    return self
+
+@patch
+def arranged(self:RowModel, order, known=0):
+    "Orders in which columns that are computed stand behind what they are computed from; `known` fields stay in front."
+    return order if self.grammar.relations is None else self.grammar.relations.arranged(order, known)
+
+@patch(as_prop=True)
+def computed(self:RowModel):
+    "Columns that are computed from others."
+    return [] if self.grammar.relations is None else self.grammar.relations.targets
+
+@patch
+def spells(self:RowModel, j):
+    "Are new numbers of column `j` spelled out?"
+    return self.codec.char_ids[j] is not None and j not in self.grammar.tied
+
+@patch
+def given_numbers(self:RowModel, conditions):
+    "The numbers that were asked for, in place of those of the nearest codes, `{j: number}`."
+    relations = self.relations
+    if relations is None: return {}
+    single = {j: c.cells[c.code] for j, c in conditions.items() if c.code in c.cells and j in relations.tied}
+    single = {j: cell for j, cell in single.items() if relations.scale(j) is not None and cell.notna().all()}
+    return {j: relations.number_of(j, cell) for j, cell in single.items()}
+
+@patch
+@documented
+def check_given(self:RowModel,
+    grammar:Grammar, # Narrowed to what was asked for
+    codes:dict, # Codes that every row shall have, `{j: code}`
+):
+    "Raise `ConditionError`, naming the relation, if no row can have what was asked for."
+    state = grammar.narrowing(1)
+    if state is None: return
+    asked = sorted({*codes, *grammar.allowed} & grammar.tied)
+    for j in sorted(set(codes) & grammar.tied):
+        fits = state.write(np.zeros(1, dtype="int64"), np.array([j]), np.array([codes[j]]))
+        if not fits.all() or state.dead.any(): break
+    else:
+        if not state.dead.any(): return
+    names = ", ".join(repr(self.columns[j].name) for j in asked)
+    why = [r.words() for r in grammar.relations.kept if set(r.at) & set(asked)]
+    if state.why is not None: why = [grammar.relations.kept[state.why].words()]
+    raise ConditionError(f"given: no row can have what is asked of {names}, because {'; '.join(why)}.")
+
+@patch
+def broken(self:RowModel, rows, numbers=None):
+    "Which `Rows` break a relation, `(n,)` bool; None without relations."
+    relations = self.relations
+    if relations is None or not (relations.kept or relations.predicates): return None
+    known = (rows.codes != -1).all(1)
+    out = np.zeros(len(rows), dtype=bool)
+    some = rows[known]
+    if not len(some): return out
+    found = relations.broken(relations.cells(some, numbers))
+    if relations.predicates:
+        frame = sampling.rows_to_frame(self.columns, some).iloc[:, 1:]
+        for r in relations.predicates: found |= r.broken_in(frame)
+    out[known] = found
+    return out
 
 @patch
 @documented
@@ -225,6 +301,8 @@ def log_prob(self:RowModel,
     orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
 ) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
     "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
+    m = orders.shape[-1]
+    orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
     return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
 
 @patch
@@ -279,7 +357,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "critic", "drop_copies", "prompts", "rarest_only", "given"}
+            "critic", "drop_copies", "prompts", "rarest_only", "given", "relations"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -387,9 +465,10 @@ def computing(self:RowModel, settings, n_torch=None):
     with threads(n_torch or n_threads(settings)), precision, models.any_shape(device): yield
 
 @patch
-def narrowed(self:RowModel, allowed):
-    "The grammar, narrowed to what `{j: allowed}` admits."
-    return Grammar(self.codec, allowed).to(self.model.device) if allowed else self.grammar
+def narrowed(self:RowModel, allowed, numbers=None):
+    "The grammar, narrowed to what `{j: allowed}` admits; `numbers` are given ones that no code has."
+    if not allowed and not numbers: return self.grammar
+    return Grammar(self.codec, allowed, self.grammar.relations, numbers).to(self.model.device).prepared()
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
@@ -480,8 +559,7 @@ def fill(self:RowModel,
     seed:int=0, # Seed
 ): # Iterator over `Rows`
     "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
-    numbers = self.codec.char_ids
-    allowed = {j: (-math.inf, math.inf) if numbers[j] else list(range(self.columns[j].n_present))
+    allowed = {j: (-math.inf, math.inf) if self.spells(j) else list(range(self.columns[j].n_present))
                for j in 1 + np.flatnonzero(missing.any(0))}
     grammar, size = self.narrowed(allowed), self.batch_size
     for i, who in enumerate(np.split(np.arange(len(rows)), range(size, len(rows), size))):
@@ -490,7 +568,7 @@ def fill(self:RowModel,
         ask = np.c_[np.zeros(len(who), dtype=bool), missing[who]] | (rows.codes[who] < 0)
         order = self.orders(len(who), 1, rng)[0]
         last = np.argsort(np.take_along_axis(ask, order, 1), axis=1, kind="stable")
-        order = np.take_along_axis(order, last, 1)
+        order = self.arranged(np.take_along_axis(order, last, 1), (~ask).sum(1))
         prompt = Rows(np.maximum(rows.codes[who], 0), rows[who].texts)
         with self.computing(settings):
             yield sampling.decode_rows(self.model, grammar, prompt, order, (~ask).sum(1), settings.temperature,
@@ -515,7 +593,9 @@ def save(self:RowModel,
         bins=own.bins if isinstance(own, TableTokenizer) else None,
         n_bins=own.n_bins if isinstance(own, TableTokenizer) else None,
         counts={str(c): [n.tolist() for n in counts] for c, counts in self.counts.items()},
-        digests=self.digests.tolist() if digests else None)
+        digests=self.digests.tolist() if digests else None,
+        relations=None if self.relations is None else self.relations.to_json(),
+        narrows=self.grammar.relations is not None)
 
 @patch(cls_method=True)
 @documented
@@ -539,4 +619,5 @@ def load(cls:RowModel,
         if not fit or min(n.min() for n in counts) < 0:
             raise ValueError(f"the counts of class {c} do not fit the columns")
     self.digests = None if state["digests"] is None else np.array(state["digests"], dtype="uint64")
-    return self
+    if state["relations"] is None: return self
+    return self.relate(Relations.from_json(state["relations"], columns), state["narrows"])

@@ -16,18 +16,24 @@ from .fields import FieldLM, decode_fields, score_fields
 from .grammar import SPELLED, UNDECIDED, VALUE_END, Grammar
 from .models import (
     Seeded, Stepwise, in_bfloat16, logits_at, padding_mask, reads_unmasked, row_feeder, usual_attention)
-from .schema import decode_column, frame_of, parse_numbers
+from .relations import cells_of_texts
+from .schema import decode_column, frame_of
 from .serialization import Ragged, Rows, spread
 
 # %% ../nbs/12_sampling.ipynb #49def34d
-def _branch_scores(grammar, logits, state, stop, temperature):
-    "Score of each branch of each state, `(b, most branches)`, -inf beyond the last; their softmax is drawn from."
+def _branch_scores(grammar, logits, state, stop, temperature, open_=None):
+    """Score of each branch of each state, `(b, most branches)`; their softmax is drawn from.
+
+    It is -inf beyond the last, and where `open_` says that relations close a branch.
+    """
     count = grammar.count[state]
     step = torch.arange(int(count.max()), device=logits.device)
     branch = grammar.first[state][:, None] + torch.minimum(step, count[:, None] - 1)
     token = grammar.token[branch]
     token = torch.where(token == VALUE_END, stop[:, None], token)
-    return (logits.gather(1, token) / temperature).masked_fill(step >= count[:, None], -torch.inf)
+    score = (logits.gather(1, token) / temperature).masked_fill(step >= count[:, None], -torch.inf)
+    if open_ is None: return score
+    return score.masked_fill(~torch.as_tensor(open_[:, :len(step)], device=score.device), -torch.inf)
 
 def _draw(score, generator):
     "Draw one branch per row from the softmax of its scores, `(b,)`: the largest after Gumbel noise was added."
@@ -55,6 +61,29 @@ class _Writing:
         self.place = np.broadcast_to(given, self.n).copy() # in its order, of the field that a row writes
         self.state = np.zeros(self.n, dtype="int64")
         self.number = [""] * self.n # as far as it is spelled
+        self.said = grammar.narrowing(self.n) # for the relations of the columns
+        if self.said is not None: self._say_prompt(rows)
+
+    def _say_prompt(self, rows):
+        "Let the relations know what the prompts say."
+        row, place = np.nonzero(np.arange(self.m) < self.place[:, None])
+        columns = self.order[row, place]
+        numbers = self.grammar.relations.cells(rows).numbers
+        for j in np.unique(columns).tolist():
+            who = row[columns == j]
+            known = numbers[j][who] if j in numbers else None
+            self.said.write(who, np.full(len(who), j), rows.codes[who, j], known)
+
+    def open_branches(self):
+        "Which branches of its state are open to each row, `(n, most)` bool; None if all are."
+        if self.said is None: return None
+        columns = np.where(self.active, self.column, -1)
+        return self.grammar.open_branches(self.said.domains, self.said.dead, np.arange(self.n), columns, self.state)
+
+    def rows(self):
+        "The rows, with the numbers that were spelled or computed."
+        computed = {} if self.said is None else self.said.texts(self.codes)
+        return Rows(self.codes, {j: t for j, t in self.texts.items() if j not in self.grammar.tied} | computed)
 
     @property
     def active(self): return self.place < self.m
@@ -108,14 +137,19 @@ class _Writing:
             if j not in self.texts: self.texts[j] = np.full(self.n, None)
             self.texts[j][i] = self.number[i]
             self.number[i] = ""
+        if self.said is not None: self.said.write(who, column, code)
         self.place[who] += 1
         return who
 
 # %% ../nbs/12_sampling.ipynb #ae6d5474
+def _spelled_only(grammar, texts):
+    "The number texts that the model reads: not those of tied columns, of which it reads the nearest known number."
+    return {j: t for j, t in texts.items() if j not in grammar.tied}
+
 def _prompts(grammar, rows, order, given):
     "The grammar's ids with those of the prompts behind them, and start and length of each prompt there, `(2, n)`."
     known = np.where(np.arange(order.shape[1]) < np.reshape(given, (-1, 1)), order, -1)
-    ids, length = grammar.codec.rows(rows.codes, known, rows.texts, end=False)
+    ids, length = grammar.codec.rows(rows.codes, known, _spelled_only(grammar, rows.texts), end=False)
     start = len(grammar.runs.flat) + np.arange(len(ids)) * ids.shape[1]
     return np.concatenate([grammar.runs.flat, ids.ravel()]), np.stack([start, length])
 
@@ -133,8 +167,9 @@ def decode_scored(
 
     Every value is valid: it was observed, or it is a number on the column's grid inside the observed range, which
     comes as a text; its code is `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
-    written fields given those before them, at temperature 1. Source: Eq. 2 of the paper, renormalised on what the
-    grammar admits.
+    written fields given those before them, at temperature 1. Where the grammar has relations, a number of a tied column
+    is an observed one, or is computed from the others; then its text stands beside the nearest code. Source: Eq. 2 of
+    the paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device
@@ -148,12 +183,12 @@ def decode_scored(
         logits = feeder.feed(new.joined(), new.length.sum(1)).float()
         state = torch.as_tensor(writing.state, device=device)
         stop = torch.as_tensor(writing.stop, device=device)
-        score = _branch_scores(grammar, logits, state, stop, 1)
+        score = _branch_scores(grammar, logits, state, stop, 1, writing.open_branches())
         choice = _draw(score / temperature, generator)
         chosen = torch.log_softmax(score, 1).gather(1, choice[:, None])[:, 0].cpu().numpy()
         log_prob[writing.active] += chosen[writing.active]
         pieces = writing.take((grammar.first[state] + choice).cpu().numpy())
-    return Rows(writing.codes, writing.texts), log_prob
+    return writing.rows(), log_prob
 
 def decode_rows(model, grammar, rows, order, given, temperature=1., generator=None):
     "The rows that `decode_scored` gives."
@@ -164,7 +199,7 @@ def _field_choices(grammar, rows, order):
     "The choices of each field, `(n, m)` pieces, and whether the grammar admits its value, `(n, m)` bool."
     choices, admitted = grammar.choices
     number = grammar.codec.piece(rows.codes, order)
-    for j, texts in rows.texts.items():
+    for j, texts in _spelled_only(grammar, rows.texts).items():
         at = {t: len(admitted) + k for k, t in enumerate(dict.fromkeys(t for t in texts if t is not None))}
         new, fits = grammar.number_choices(j, at)
         choices = choices.append(new)
@@ -189,13 +224,13 @@ def _value_ends(grammar, order):
 # %% ../nbs/12_sampling.ipynb #81c4d0e7
 _Choices = namedtuple("_Choices", "row place state branch stop") # `(k,)` each: where a choice is made, and which
 
-def _log_probs(model, grammar, where, made, temperature, inputs):
+def _log_probs(model, grammar, where, made, temperature, inputs, open_=None):
     "Log-probability of the choices `made`, `(k,)`, at the places `where`."
     logits = logits_at(model, where, **inputs).float()
-    score = torch.log_softmax(_branch_scores(grammar, logits, made.state, made.stop, temperature), 1)
+    score = torch.log_softmax(_branch_scores(grammar, logits, made.state, made.stop, temperature, open_), 1)
     return score.gather(1, (made.branch - grammar.first[made.state])[:, None])[:, 0]
 
-def _score(model, grammar, fields, made, temperature):
+def _score(model, grammar, fields, made, temperature, open_=None):
     "Log-probability of the choices `made` in rows of such `fields`, `(k,)`."
     device = next(model.parameters()).device
     ids, total = fields.padded(grammar.codec.end)
@@ -204,9 +239,9 @@ def _score(model, grammar, fields, made, temperature):
     real = torch.as_tensor(np.arange(ids.shape[1]) < total[:, None], device=device)
     ids, where, *made = (torch.as_tensor(v, device=device) for v in (ids, where, *made))
     inputs = dict(input_ids=ids, attention_mask=padding_mask(real), use_cache=False)
-    return _log_probs(model, grammar, where, _Choices(*made), temperature, inputs).double().cpu().numpy()
+    return _log_probs(model, grammar, where, _Choices(*made), temperature, inputs, open_).double().cpu().numpy()
 
-# %% ../nbs/12_sampling.ipynb #c3e60b9d
+# %% ../nbs/12_sampling.ipynb #569ec601
 def _choices_made(choices, first_place, stop):
     "The choices of a batch of rows, one after the other, and the position of each one's field, `(k,)`."
     n, m = choices.length.shape
@@ -215,6 +250,22 @@ def _choices_made(choices, first_place, stop):
     place, state, branch = choices.joined().T
     return _Choices(row, first_place[row, field] + place, state, branch, stop[row, field]), field
 
+# %% ../nbs/12_sampling.ipynb #0c051929
+def _replayed(grammar, rows, order, wanted):
+    "A `Narrowing` that has read the rows in their order, and which fields it admitted, `(n, m)`; None if none is tied."
+    if not any((wanted & (order == j)).any() for j in grammar.tied): return None, True
+    said = grammar.narrowing(len(order), record=True)
+    return said, said.read(rows, order)
+
+def _open_at(grammar, said, rows, columns, states):
+    "Which branches were open when the `rows` wrote such `columns`, `(k, most)` bool; None if all were."
+    dead = np.zeros(len(rows), dtype=bool)
+    for j in grammar.tied: dead[columns == j] = said.dead_before[j][rows[columns == j]]
+    every = np.zeros(said.n, dtype=bool)
+    out = grammar.open_branches(said.before, every, rows, columns, states)
+    return out if out is None else out | dead[:, None]
+
+# %% ../nbs/12_sampling.ipynb #c3e60b9d
 @torch.no_grad()
 def field_log_probs(
     model, # A causal language model in evaluation mode
@@ -234,17 +285,19 @@ def field_log_probs(
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
     if next(model.parameters()).device.type == "cuda":
         batch_size *= max(1, min(16, 2**17 // model.get_output_embeddings().weight.shape[0]))
-    fields = grammar.codec.pieces(rows.codes, order, rows.texts)
+    fields = grammar.codec.pieces(rows.codes, order, _spelled_only(grammar, rows.texts))
     first_place = _value_places(grammar.codec, order, fields)
     stop = _value_ends(grammar, order)
     choices, admitted = _field_choices(grammar, rows, order)
     wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
     choices = choices._replace(length=np.where(wanted, choices.length, 0))
-    out = np.where(wanted & ~admitted, -np.inf, 0.)
+    said, fits = _replayed(grammar, rows, order, wanted)
+    out = np.where(wanted & ~(admitted & fits), -np.inf, 0.)
     for who in np.array_split(np.arange(len(rows)), max(1, math.ceil(len(rows) / batch_size))):
         made, field = _choices_made(choices.take(who), first_place[who], stop[who])
         if not len(field): continue
-        score = _score(model, grammar, fields.take(who), made, temperature)
+        open_ = said and _open_at(grammar, said, who[made.row], order[who[made.row], field], made.state)
+        score = _score(model, grammar, fields.take(who), made, temperature, open_)
         np.add.at(out, (who[made.row], field), score)
     return out
 
@@ -403,7 +456,7 @@ def _cells(col, codes, texts):
     new = np.array([t is not None for t in texts], dtype=bool)
     cells = decode_column(col, codes[~new])
     if not new.any(): return cells
-    cells = pd.concat([cells, parse_numbers(col, texts[new].tolist())])
+    cells = pd.concat([cells, cells_of_texts(col, texts[new].tolist())])
     cells.index = np.r_[np.flatnonzero(~new), np.flatnonzero(new)]
     return cells.sort_index()
 

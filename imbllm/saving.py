@@ -32,7 +32,7 @@ class SavedModelError(ValueError):
 
 # %% ../nbs/19_saving.ipynb #67ea2ff5
 STATE = "imbllm.json"
-FORMAT = 4
+FORMAT = 5
 PICKLES = ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"
 
 def seal(
@@ -280,4 +280,5 @@ def _plain_params(sampler):
     for name in ("checkpoint_dir", "training__checkpoint_dir", "device"): own.pop(name, None)
     if not isinstance(sampler.settings.verify, str): own["verify"] = "classifier"
     if sampler.llm is not None: own["llm"] = public_name(sampler.llm)
-    return own | dict(preset=sampler.preset or sampler._preset)
+    if isinstance(sampler.relations, list): own["relations"] = "auto" # those that the model keeps are in its own part
+    return own | dict(preset=sampler.preset or sampler._preset, relations=own.get("relations"))

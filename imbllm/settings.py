@@ -102,24 +102,25 @@ DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
     verify="none", candidates=4, critic="language model", keep_original=True, rarest_only=False, constrained=True,
     prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
-    trim_vocabulary=True)
+    trim_vocabulary=True, relations="auto")
 
 PRESETS = {
     "paper": dict(
-        llm="distilgpt2", finetune_on="minor+interpolate", temperature=.7, candidates=1, keep_original=False,
-        rarest_only=True, constrained=False, prompts="drawn", interpolation="random", interpolate_categories=False,
-        fresh_interpolation=False, trim_vocabulary=False),
+        relations=None, llm="distilgpt2", finetune_on="minor+interpolate", temperature=.7, candidates=1,
+        keep_original=False, rarest_only=True, constrained=False, prompts="drawn", interpolation="random",
+        interpolate_categories=False, fresh_interpolation=False, trim_vocabulary=False),
     "great": dict(
-        condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7, candidates=1),
+        relations=None, condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7,
+        candidates=1),
     "predllm": dict(
-        condition="x", permutation="label_last+original", finetune_on="major+minor", temperature=.7, candidates=1,
-        verify="label"),
-    "taptap": dict(
-        condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7, candidates=1,
-        verify="classifier"),
-    "lito": dict(
-        condition="borderline", permutation="fix_y+label_last", finetune_on="major+minor", temperature=.7,
+        relations=None, condition="x", permutation="label_last+original", finetune_on="major+minor", temperature=.7,
         candidates=1, verify="label"),
+    "taptap": dict(
+        relations=None, condition="y", permutation="permute_xy", finetune_on="major+minor", temperature=.7,
+        candidates=1, verify="classifier"),
+    "lito": dict(
+        relations=None, condition="borderline", permutation="fix_y+label_last", finetune_on="major+minor",
+        temperature=.7, candidates=1, verify="label"),
 }
 
 # %% ../nbs/16_settings.ipynb #c3b1a77d
@@ -149,6 +150,7 @@ class Settings:
     critic:str
     critic_strength:float
     drop_copies:bool
+    relations:object
     constrained:bool
     prompts:str
     budget:float
@@ -187,8 +189,10 @@ class Settings:
         for group in groups:
             validate_parameter_constraints(group._parameter_constraints, group.get_params(), type(group).__name__)
         asked = params | {k: v for group in groups for k, v in group.get_params().items()}
+        relations = asked.pop("relations", "auto")
         asked = {k: v for k, v in asked.items() if v is not None}
         values = DEFAULTS | PRESETS.get(preset, {}) | asked
+        if not isinstance(relations, str) or relations != "auto": values["relations"] = relations # None is none
         if values["llm"] == "embedded": values["constrained"] = asked.get("constrained", True) # it writes no free text
         if not _has_critic(values, asked): values["candidates"] = asked.get("candidates", 1)
         values["critic_strength"] = asked.get("critic_strength", STRENGTHS[values["critic"]])

@@ -162,8 +162,22 @@ class Excluded:
         return cls([(i, *_filling(frame.iloc[:, i], how.get(name)))
                     for i, name in enumerate(frame.columns) if name in names])
 
+    def with_keys(self,
+        frame:pd.DataFrame, # The table
+        keys, # Names of columns, or `"auto"`: those that look like keys
+    ): # -> Excluded
+        "The same and columns of keys, for which new rows get new ones; at least one column is left to be learnt."
+        rest = [i for i in self.learnt(frame.shape[1])]
+        if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
+        else: at = [i for i in rest if frame.columns[i] in list(keys)]
+        if isinstance(keys, str) and len(at) == len(rest): at = []
+        return Excluded([*self.columns, *((i, *_filling(frame.iloc[:, i], "key")) for i in at)]) if at else self
+
     @property
     def names(self): return [col.name for _, _, col in self.columns]
+
+    @property
+    def keys(self): return [col.name for _, how, col in self.columns if how == "key"]
 
     def learnt(self,
         d:int, # Columns of the table
@@ -197,6 +211,17 @@ class Excluded:
             if how == "missing": return col
             return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
         return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
+
+def _is_key(s):
+    "Does a column look like a key of which new ones can be made?"
+    if pd.api.types.is_float_dtype(s.dtype) or len(s) < 20 or s.isna().any() or s.map(type).nunique() > 1: return False
+    try:
+        if not s.is_unique: return False
+        col = infer_column(s)
+        if not identifiers(Schema([col]), len(s)): return False
+        fresh_keys(col, 1, np.random.default_rng(0))
+    except (TableError, TypeError): return False # no key; if it is no column either, the message comes later
+    return True
 
 def _filling(s, how):
     "What new rows have in the column `s`, and a `Column` of what is needed for that."
@@ -240,10 +265,11 @@ class Table:
         categorical_features=None, # Numeric columns to be treated as categories
         exclude=None, # Columns not to learn
         host=None, # Gives a frame back as a table of another library
+        keys=(), # Columns of keys, which are not learnt; or `"auto"`: those that look like keys
     ) -> tuple: # The `Table`, and a DataFrame of the learnt columns
         "What there is to know of a table, and its learnt columns. Raises `TableError` for what cannot be learnt."
         frame = as_frame(X)
-        excluded = Excluded.of(frame, exclude)
+        excluded = Excluded.of(frame, exclude).with_keys(frame, keys)
         categorical = column_names(frame, categorical_features, "categorical_features") - set(excluded.names)
         learnt = frame.iloc[:, excluded.learnt(frame.shape[1])] if excluded.columns else frame
         schema = infer_schema(learnt, list(categorical) or None)
@@ -352,8 +378,10 @@ def encode_table(
         s = frame.iloc[:, j - 1]
         there = s.notna().to_numpy()
         rows.codes[:, j], exact = encode_nearest(col, s)
-        if row_model.codec.char_ids[j] and (new := np.flatnonzero(~exact & there)).size:
-            texts = _spelled(row_model, j, as_numbers(col, s.iloc[new]))
+        new = np.flatnonzero(~exact & there)
+        if new.size and (row_model.spells(j) or j in row_model.computed):
+            if row_model.spells(j): texts = _spelled(row_model, j, as_numbers(col, s.iloc[new]))
+            else: texts = row_model.relations.texts_of(j, s.iloc[new])
             exact[new] = [t is not None for t in texts]
             rows.texts[j] = np.full(len(s), None)
             rows.texts[j][new] = texts
@@ -371,7 +399,7 @@ def _spelled(row_model, j, numbers):
     return [t if admitted(t) else None for t in texts]
 
 def _unknown(col, row_model, j, value):
-    known = "numbers like those that it saw" if row_model.codec.char_ids[j] else "values that it saw"
+    known = "numbers like those that it saw" if row_model.spells(j) else "values that it saw"
     return UnknownValueError(f"X: column {col.name!r} cannot be {value!r}: the model writes only {known}. "
                              "handle_unknown='ignore' takes the nearest number, and leaves an unknown category out.")
 
@@ -388,9 +416,7 @@ def conditions_of(
     if unknown:
         raise ValueError(f"given names the column {unknown[0]!r}, which the table does not have; it has {names}.")
     at = {1 + names.index(name): wanted for name, wanted in (given or {}).items()}
-    numbers = row_model.codec.char_ids
-    return {j: candidates_.condition_on(row_model.columns[j], wanted, numbers[j] is not None)
-            for j, wanted in at.items()}
+    return {j: candidates_.condition_on(row_model.columns[j], wanted, row_model.spells(j)) for j, wanted in at.items()}
 
 def decode_table(
     rows:Rows, # Rows, `(n, 1 + d)`
