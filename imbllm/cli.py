@@ -480,7 +480,7 @@ def _fitted(args, parts, y, wanted, model):
     X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
-    if not model.exists(): sampler.fit(X, y_part).set_params(sampling_strategy="auto").save(model) # sizes are the plan's
+    if not model.exists(): sampler.fit(X, y_part).set_params(sampling_strategy="auto").save(model) # the plan has sizes
     return given
 
 def _by_folder(args, source, out):
