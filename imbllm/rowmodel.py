@@ -538,7 +538,8 @@ def draw(self:RowModel,
 ): # Iterator over `(Rows, Counter)`
     """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
 
-    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are accepted.
+    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are
+    accepted.
     """
     source = Candidates(self, label, seed, settings, conditions, classifier, known)
     size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
