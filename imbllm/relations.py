@@ -122,7 +122,7 @@ class Cells:
         "The cells of a frame."
         out = cls(columns, np.full((len(X), len(columns)), -1))
         for j, col in enumerate(columns):
-            if col.name not in names: continue
+            if not j or col.name not in names: continue # the label takes no part
             s = X[col.name].reset_index(drop=True)
             out.codes[:, j], exact = encode_nearest(col, s)
             new = np.flatnonzero(~exact & s.notna().to_numpy())
