@@ -24,10 +24,13 @@ OURS = ["ImbLLM", "ImbLLM-classifier"]
 PLAIN = ["ImbLLM-plain", "ImbLLM-inter"]
 TRAINED = ["TVAE", "TVAE-snapped", "CTGAN", "CTGAN-snapped", "GReaT", "TapTap"]
 QUICK = [m for m in METHODS if m not in (*SLOW, *OURS, *PLAIN, *TRAINED)]
-PUBLISHED = ["Original", "Imbalance", "Threshold-prior", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "SMOTE-snapped"]
-FIGURE_6 = ["Imbalance", "Threshold-prior", "SMOTE-NC", "Swap50", "ImbLLM-plain", *OURS]
+PUBLISHED = ["Original", "Imbalance", "Threshold-prior", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "SMOTE-snapped",
+             "CTGAN", "TVAE", "GReaT", "TapTap", "TapTap(relabel=True)", "ImbLLM-plain", "ImbLLM", "Pred-LLM"]
+FIGURE_6 = ["Imbalance", "Threshold-prior", "SMOTE-NC", "Swap50", "ImbLLM-plain", "CTGAN", *OURS]
 FIGURE_7 = ["RandomOver", "Swap50", "AdaSyn", "SMOTE", "SMOTE-NC", "CTGAN", "GReaT", "TapTap", "ImbLLM", "ImbLLM-plain"]
 FEW = ["german", "car", "insurance"]
+MORE = ["fuel", "sick", "bank", "housing", "gem_price", "adult", "credit_card"]
+SHARES = [.1, .4, .5, .6, .8, 1.] # of the training minority, besides .2
 TWO = ["gem_price", "german"]
 THREE = ("xgboost", "logistic", "forest")
 COMMAND = "python benchmarks/paper.py"
@@ -49,8 +52,8 @@ def studies():
         "table II": table_two,
         "table II, more seeds": every_method(range(3, 10)),
         "published protocol": grid(dataset_names(), PUBLISHED, [0, 1, 2], protocol="published"),
-        "figure 5": grid(FEW, ratios, [0, 1, 2]),
-        "figure 6": grid(FEW, FIGURE_6, [0, 1, 2], q=[.1, .4, .6, .8, 1.]),
+        "figure 5": grid(FEW + MORE, ratios, [0, 1, 2]),
+        "figure 6": [c for tables in (FEW, MORE) for c in grid(tables, FIGURE_6, [0, 1, 2], q=SHARES)],
         "figure 7": [c for c in table_two if c.seed == 0 and c.dataset in TWO and c.method in FIGURE_7]}
 
 def table_one():

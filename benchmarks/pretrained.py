@@ -1,6 +1,7 @@
 """The paper's methods on a pre-trained language model: writes results/pretrained.csv.
 
     IMBLLM_DATA=folder python benchmarks/pretrained.py rows --out FOLDER --until 500 [--device cuda] [--workers 4]
+    IMBLLM_DATA=folder python benchmarks/pretrained.py worth --out FOLDER --until 500 [--rare 25 50] [--epochs 1 10 50]
     IMBLLM_DATA=folder python benchmarks/pretrained.py evaluate --unpack FOLDER/*.tar --work CELLS
 
 `rows` fine-tunes and samples, on any device; it needs neither XGBoost nor the packages of the other baselines. One
@@ -10,17 +11,26 @@ packed into at most three tar files in `--out`. Nothing is begun that would not 
 and what is running then stops early and keeps what it has: the record says after how many epochs, or rows.
 `rows --unpack A.tar B.tar` begins with the cells of an earlier run.
 
+`worth` asks what the pre-training is worth: the same model with the given weights, with random ones (`random`), and
+with the given ones where every name and every category of the table is a made-up word (`nonsense`), after so many
+epochs on so many rare rows of a table; `embedded` is the model of this package, made from the table, on the same rows.
+Rows of the text models are written under the grammar, because a model that has learnt little writes none freely. By
+default it runs after all cells of `rows`, too.
+
 `evaluate` scores the rows of each cell by the three protocols of `imbllm bench`: topped up (`fixed`), as the published
-code encodes them (`published`), and in place of the given rare rows (`paper`).
+code encodes them (`published`), and in place of the given rare rows (`paper`). GReaT's rows are scored once more as
+`TapTap(relabel=True)`: kept under the label that a classifier gives them, as the published code treats TapTap's. The
+cells of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
 
 The methods are those of the paper, free of the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
 TapTap (whose classifier is scikit-learn's histogram gradient boosting, a relative of the LightGBM of its paper), and
-the other rows of Table III as `prompt/order/rows`. `+random` is the same architecture with random weights.
+the other rows of Table III as `prompt/order/rows`.
 """
 import argparse, gzip, json, math, multiprocessing, os, platform, re, tarfile, time, traceback
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -45,7 +55,12 @@ from imbllm.tables import decode_table
 FOUR = ["insurance", "german", "fuel", "car"]
 LONG = ["bank", "sick"]
 LARGE = ["housing", "credit_card", "gem_price", "adult"]
+TEN = FOUR + LONG + LARGE
+RARE = [25, 50, 10, 100, 500] # rare rows to learn from, the most wanted first
+STEPS = [50, 10, 1, 20, 5] # epochs
+STARTS = ["pretrained", "random", "nonsense", "embedded"]
 PAPER = "ImbLLM@paper"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 Q = .2 # share of the training minority that is kept
 EPOCHS = 50
 PART = 15 * 2**20 # bytes of a tar file, at most
@@ -61,6 +76,8 @@ GRID = {
         "y/permute_xy/minor+interpolate": "y", "yx/permute_xy/minor+interpolate": "yx"},
 }
 OURS, GREAT, PRED, FIXED, PERMUTED = GRID
+WORTH = "worth"
+RELABELLED = "TapTap(relabel=True)"
 
 # --- what is to be done, the most wanted first ---
 
@@ -72,37 +89,52 @@ class Fit:
     finetune_on:str
     seed:int
     epochs:int=EPOCHS # 0: as many as the time allows
-    weights:str="pretrained" # or "random"
+    weights:str="pretrained" # or "random", "nonsense", "embedded"
+    rare:int=0 # rare rows to learn from, in the study of what pre-training is worth; else the share `Q` of them
 
     @property
     def methods(self):
         "Cells by name, with their prompts."
+        if self.rare: return {WORTH: "yx"}
         cells = GRID[self.permutation, self.finetune_on]
         return cells if self.weights == "pretrained" else {PAPER: cells[PAPER]}
 
     def name(self, method=""):
         "File name of a cell, or of the model."
         parts = method or f"{self.permutation}-{self.finetune_on}", self.dataset, self.seed
+        if self.rare: parts = WORTH, self.finetune_on, self.dataset, f"{self.rare}rare", f"{self.epochs}ep", self.seed
         end = "" if self.weights == "pretrained" else f"+{self.weights}"
         return re.sub(r"[^\w@.+-]+", "-", "_".join(map(str, parts)) + end)
 
 def priorities(tables=()):
     "The models of the built-in list, in order."
-    def ours(seed): return [Fit(t, *OURS, seed) for t in FOUR]
-    def long(seed): return [Fit(t, *OURS, seed, epochs=0) for t in LONG] # take ten times as long, so they begin early
-    def peers(seed): return [Fit(t, *kind, seed) for t in FOUR for kind in (GREAT, PRED)]
-    def rest(seed): return [Fit(t, *kind, seed) for t in FOUR for kind in (FIXED, PERMUTED)]
-    plain = [Fit(t, *OURS, 0, weights="random") for t in FOUR]
-    large = [Fit(t, *OURS, 0, epochs=0) for t in LARGE]
-    found = ours(0) + long(0) + ours(1) + ours(2) + peers(0) + peers(1) + peers(2) + long(1) + long(2)
-    found += rest(0) + plain + rest(1) + rest(2) + large
-    return [f for f in found if not tables or f.dataset in tables]
+    def of(some, kinds, seed): return [Fit(t, *kind, seed, epochs=EPOCHS if t in FOUR else 0)
+                                       for t in some for kind in kinds]
+    other = [Fit(t, *OURS, 0, weights=weights) for weights in ("random", "nonsense") for t in FOUR]
+    seeds = range(3)
+    found = [f for s in seeds for f in of(FOUR, [OURS], s)] + of(LONG + LARGE, [OURS], 0)
+    found += of(FOUR, [GREAT, PRED], 0) + of(FOUR, [FIXED, PERMUTED], 0) + other
+    found += [f for s in seeds[1:] for f in of(FOUR, [GREAT, PRED, FIXED, PERMUTED], s)]
+    found += of(LONG, [GREAT, PRED], 0) + [f for s in seeds[1:] for f in of(LONG + LARGE, [OURS], s)]
+    found += worths(["insurance", "german"]) + worths(["bank"], finetune_on=OURS[1])
+    found += [f for s in seeds for f in of(LONG + LARGE, [GREAT, PRED, FIXED, PERMUTED], s)]
+    return [f for f in dict.fromkeys(found) if not tables or f.dataset in tables]
 
-def settings(fit, method, learning_rate, device):
+def worths(tables, rare=RARE, epochs=STEPS, starts=STARTS, seeds=(0,), finetune_on="minor"):
+    "Models of the study of what pre-training is worth; the embedded one has its own length of training."
+    return [Fit(t, OURS[0], finetune_on, s, n, start, k) for s in seeds for t in tables for k in rare
+            for i, n in enumerate(epochs) for start in starts if start != "embedded" or i == 0]
+
+def settings(fit, method, learning_rate, device, batch_size=32):
     "Arguments of the sampler: the paper's preset, with other switches."
-    return dict(
-        preset="paper", condition=fit.methods[method], permutation=fit.permutation, finetune_on=fit.finetune_on,
-        epochs=fit.epochs or EPOCHS, random_state=fit.seed, sampling_strategy="minority", device=device, verbose=0,
+    common = dict(condition="yx", permutation=fit.permutation, finetune_on=fit.finetune_on, random_state=fit.seed,
+                  sampling_strategy="minority", device=device, verbose=0)
+    if fit.weights == "embedded": return common | dict(temperature=.7)
+    if fit.rare: return common | dict(
+        preset="paper", epochs=fit.epochs, batch_size=batch_size, sampling=Sampling(constrained=True),
+        training=Training(learning_rate=learning_rate, trim_vocabulary=True))
+    return common | dict(
+        preset="paper", batch_size=batch_size, condition=fit.methods[method], epochs=fit.epochs or EPOCHS,
         verify="label" if method == "Pred-LLM" else "none", training=Training(learning_rate=learning_rate),
         sampling=Sampling(budget=500, prompts="quota" if method == "Pred-LLM" else "drawn"))
 
@@ -184,11 +216,55 @@ class Watched:
 
 # --- a model and its cells ---
 
+def made_up(rng):
+    "Words that mean nothing, each once."
+    seen = set()
+    while True:
+        word = "".join(rng.choice(list("bdfgjklmnprstvz")) + rng.choice(list("aeiou")) for _ in range(3))
+        if word not in seen: yield word
+        seen.add(word)
+
+class Nonsense:
+    "Made-up words for the names and the categories of a table, and back; numbers stay."
+    def __init__(self, X, y):
+        words = made_up(np.random.default_rng(0))
+        self.names = {c: next(words) for c in X}
+        texts = [c for c in X if not pd.api.types.is_numeric_dtype(X[c])]
+        self.cells = {c: {v: next(words) for v in sorted(X[c].dropna().unique())} for c in texts}
+        self.labels = {v: next(words) for v in np.unique(y)}
+        self.label = next(words)
+
+    def hidden(self, X):
+        "A table in made-up words."
+        cells = {c: X[c].map(words).astype(X[c].dtype) for c, words in self.cells.items()}
+        return X.assign(**cells).rename(columns=self.names)
+
+    def hidden_labels(self, y): return y.map(self.labels).rename(self.label)
+
+    def shown(self, X):
+        "The table that was hidden."
+        X = X.rename(columns={word: c for c, word in self.names.items()})
+        back = {c: {word: v for v, word in words.items()} for c, words in self.cells.items()}
+        return X.assign(**{c: X[c].map(words).astype(X[c].dtype) for c, words in back.items()})
+
+def share(fit):
+    "Share of the training minority that is kept."
+    if not fit.rare: return Q
+    _, _, y, _ = train_test_cut(*load_dataset(fit.dataset), q=1, random_state=fit.seed)
+    have = int(y.value_counts().iloc[-1])
+    if have < fit.rare: raise ValueError(f"{fit.dataset} has {have} rare rows to learn from; {fit.rare} are wanted.")
+    return fit.rare / have
+
 class Problem:
     "A table, split and cut as in `imbllm bench`."
     def __init__(self, fit):
         X, y = load_dataset(fit.dataset)
-        self.X, X_test, self.y, y_test = train_test_cut(X, y, q=Q, random_state=fit.seed)
+        self.words = Nonsense(X, y) if fit.weights == "nonsense" else None
+        self.q = share(fit)
+        self.X, X_test, self.y, y_test = train_test_cut(X, y, q=self.q, random_state=fit.seed)
+        if self.words: # after the split, which goes by the order of the labels
+            self.X, X_test = map(self.words.hidden, (self.X, X_test))
+            self.y, y_test = map(self.words.hidden_labels, (self.y, y_test))
         count = self.y.value_counts()
         self.rare = count.index[-1]
         self.wanted = int(count.iloc[0]) # as many new rows as the largest class has
@@ -237,9 +313,9 @@ def drawn(sampler, method, problem, fit, stop):
     record = dict(status=status, counts=counts, prompted=by_feature, rejected=rejected)
     return pd.concat(parts, ignore_index=True) if parts else None, record
 
-def likelihood(sampler, problem):
+def likelihood(sampler, problem, most=HELD_OUT):
     "Mean log-probability, in nats, of unseen rare rows given their label."
-    rows = problem.unseen.iloc[:HELD_OUT]
+    rows = problem.unseen.iloc[:most]
     try:
         with sampler.row_model_.computing(sampler.settings):
             score = sampler.log_prob(rows, label=problem.rare, orders=2, handle_unknown="ignore", random_state=0)
@@ -263,28 +339,35 @@ def save_cell(path, new, record):
 def run_fit(fit, args, speed, stop):
     "Fine-tune a model, and sample the cells that there is time for."
     problem = Problem(fit)
+    if args.most is not None: problem.wanted = min(problem.wanted, args.most)
     first = next(iter(fit.methods))
-    folder = args.work / "llm" / fit.weights
-    base = dict(fit=asdict(fit), q=Q, llm=args.llm, learning_rate=args.lr, workers=args.workers) | machine(args.device)
+    llm = args.work / "llm" / ("random" if fit.weights == "random" else "pretrained")
+    if fit.weights == "embedded": llm = "embedded"
+    base = dict(fit=asdict(fit), q=problem.q, llm=args.llm, learning_rate=args.lr, batch_size=args.batch,
+                workers=args.workers)
+    base |= machine(args.device)
     reserve = speed.sampling(fit, problem.wanted) + 3
     watched = Watched(fit, speed, stop - reserve)
-    rowmodel.finetune = watched
+    rowmodel.finetune = finetuning.finetune if fit.weights == "embedded" else watched
     start = time.time()
-    sampler = ImbLLM(llm=str(folder), **settings(fit, first, args.lr, args.device)).fit(problem.X, problem.y)
-    base |= watched.record | dict(fit_seconds=time.time() - start) | likelihood(sampler, problem)
+    sampler = ImbLLM(llm=str(llm), **settings(fit, first, args.lr, args.device, args.batch)).fit(problem.X, problem.y)
+    if fit.weights == "embedded": watched.record = dict(epochs=None, train_seconds=time.time() - start)
+    base |= watched.record | dict(fit_seconds=time.time() - start) | likelihood(sampler, problem, args.held_out)
     for method in fit.methods:
         path = args.work / fit.name(method)
         if path.with_name(path.name + ".json").exists(): continue
         if method != first and time.time() + speed.sampling(fit, problem.wanted) > stop: break
         sampler.set_params(condition=fit.methods[method])
         start = time.time()
-        new, record = drawn(sampler, method, problem, fit, min(stop, start + args.longest))
+        new, record = None, dict(status="likelihood only", counts={}, prompted={}, rejected={})
+        if problem.wanted: new, record = drawn(sampler, method, problem, fit, min(stop, start + args.longest))
+        if problem.words and new is not None: new = problem.words.shown(new)
         record |= dict(sample_seconds=time.time() - start, new_rows=0 if new is None else len(new), method=method,
                        wanted=problem.wanted, label=str(problem.rare))
         if args.device == "cuda": record["gpu_bytes"] = torch.cuda.max_memory_allocated()
         save_cell(path, new, base | record)
         print(f"{time.time() - args.begin:.0f} s: {path.name}, {record['status'][:60]}, {record['new_rows']} rows, "
-              f"{base['epochs']:.1f} epochs, {base['train_seconds']:.0f} + {record['sample_seconds']:.0f} s",
+              f"{base['epochs'] or 0:.1f} epochs, {base['train_seconds']:.0f} + {record['sample_seconds']:.0f} s",
               flush=True)
 
 # --- workers ---
@@ -292,6 +375,16 @@ def run_fit(fit, args, speed, stop):
 def finished(fit, work):
     "Are all cells of a model there?"
     return all((work / f"{fit.name(m)}.json").exists() for m in fit.methods)
+
+def measured(path, llm):
+    "Which cells stand in the results already: data set, method, seed and language model."
+    if not path.exists(): return set()
+    return set(pd.read_csv(path)[["dataset", "method", "seed", "llm"]].itertuples(index=False, name=None))
+
+def named(llm, weights="pretrained"):
+    "What results call a language model."
+    ends = dict(random=", random weights", nonsense=", nonsense names")
+    return "embedded" if weights == "embedded" else Path(llm).stem + ends.get(weights, "")
 
 def claim(fit, work):
     "Take a model before others do."
@@ -354,10 +447,12 @@ def prepare(args):
 
 def rows(args):
     "Run the workers until the time is over; pack what they leave."
-    args.fits = priorities(args.tables)
+    args.fits = args.list(args)
+    there = measured(RESULTS / "pretrained.csv", args.llm)
+    args.fits = [f for f in args.fits if args.again or f.rare or not all(
+        (f.dataset, m, f.seed, named(args.llm, f.weights)) in there for m in f.methods)]
     if args.cells: args.fits = [f for f in args.fits if any(c in f.name() or f.name(m).startswith(c)
                                                             for c in args.cells for m in f.methods)]
-    if args.epochs is not None: args.fits = [replace(f, epochs=args.epochs) for f in args.fits]
     prepare(args)
     print(f"{time.time() - args.begin:.0f} s: ready, {len(args.fits)} models to fit", flush=True)
     context = multiprocessing.get_context("spawn")
@@ -416,42 +511,91 @@ def as_cell(record, protocol):
     "What the rows of a record are measured as."
     from imbllm.benchmark import Cell
     fit = record["fit"]
-    llm = Path(record["llm"]).stem + ("" if fit["weights"] == "pretrained" else ", random weights")
+    llm = named(record["llm"], fit["weights"])
     return Cell(fit["dataset"], record["method"], fit["seed"], record["q"], llm, protocol)
 
-def scored(cell, record, path):
+def scored(cell, record, path, relabelled=False):
     "A row of results."
     from imbllm.benchmark import measure_rows
     X, _ = load_dataset(cell.dataset)
     row = dict(classifier="xgboost", new_rows=record["new_rows"]) | facts(record, X)
     if not record["new_rows"]: return row
-    found = measure_rows(cell, read_rows(path.with_suffix(".csv.gz"), X))
+    found = measure_rows(cell, read_rows(path.with_suffix(".csv.gz"), X), relabelled)
     counts = {k: found[k] for k in ("new_rows", "valid")}
     return row | counts | found["scores"]["xgboost"] | found["diversity"]
 
 def evaluate(args):
-    "Score the rows of every cell by every protocol; what is in the file is not scored again."
-    from study import RESULTS, earlier, keys_of, save, stamped
+    "Score the rows of every cell by every protocol; what is in the files is not scored again."
     args.work.mkdir(parents=True, exist_ok=True)
     for path in args.unpack:
         with tarfile.open(path) as tar: tar.extractall(args.work, filter="data")
-    path = args.results or RESULTS / "pretrained.csv"
+    records = [(file, json.loads(file.read_text())) for file in sorted(args.work.glob("*.json"))]
+    evaluate_methods([r for r in records if r[1]["method"] != WORTH], args)
+    evaluate_worth([r for r in records if r[1]["method"] == WORTH], args)
+
+def evaluate_methods(records, args):
+    "The cells of the paper's methods."
+    from study import earlier, keys_of, save, stamped
+    path = args.results / "pretrained.csv"
     done = keys_of(earlier(path, KEYS), KEYS)
-    for file in sorted(args.work.glob("*.json")):
-        record = json.loads(file.read_text())
-        for protocol in args.protocols:
-            cell = as_cell(record, protocol)
+    for file, record in records:
+        names = [record["method"], *[RELABELLED] * (record["method"] == "GReaT")]
+        for name, protocol in product(names, args.protocols):
+            cell = replace(as_cell(record, protocol), method=name)
             key = {k: getattr(cell, k) for k in KEYS}
             if tuple(key.values()) in done: continue
-            row = key | scored(cell, record, file) | stamped("pretrained.py")
+            row = key | scored(cell, record, file, name == RELABELLED) | stamped("pretrained.py")
             save([row], path, KEYS, float_format="%.6g", sort=KEYS)
             print(*key.values(), row["status"][:40], row.get("paper_f1"), flush=True)
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    p = commands.add_parser("rows")
-    p.set_defaults(run=rows)
+WORTH_KEYS = ["dataset", "finetune_on", "rare", "epochs", "batch_size", "start", "seed"]
+WORTH_FACTS = ["status", "updates", "tokens", "learning_rate", "train_seconds", "sample_seconds", "loss_begin",
+               "loss_end", "held_out_nats", "held_out_rows", "held_out_sd", "wanted", "device"]
+WORTH_SCORES = ["paper_f1", "minority_f1", "average_precision", "roc_auc", "coverage", "precision", "copies"]
+
+def evaluate_worth(records, args):
+    "The cells of the study of what pre-training is worth, and doing nothing on the same rows."
+    from imbllm.benchmark import measure
+    from study import earlier, keys_of, save, stamped
+    path = args.results / "worth.csv"
+    done = keys_of(earlier(path, WORTH_KEYS).astype(
+        {k: int for k in ("rare", "epochs", "batch_size", "seed")}), WORTH_KEYS)
+    def keep(key, found):
+        kept = {k: v for k, v in found.items() if k in (*WORTH_FACTS, *WORTH_SCORES, "new_rows")}
+        save([key | kept | stamped("pretrained.py worth")], path, WORTH_KEYS, float_format="%.6g", sort=WORTH_KEYS)
+        print(*key.values(), found.get("held_out_nats"), found.get("average_precision"), flush=True)
+        done.add(tuple(key.values()))
+    for file, record in records:
+        fit = record["fit"]
+        cell = as_cell(record, "fixed")
+        key = {k: fit[k] for k in ("dataset", "finetune_on", "rare", "epochs")}
+        key |= dict(batch_size=record["batch_size"], start=fit["weights"], seed=fit["seed"])
+        if tuple(key.values()) not in done: keep(key, record | scored(cell, record, file))
+        nothing = key | dict(finetune_on="nothing", epochs=0, batch_size=0, start="nothing")
+        if tuple(nothing.values()) not in done:
+            keep(nothing, measure(replace(cell, method="Imbalance"))["scores"]["xgboost"])
+
+def listed(args):
+    "The models of `rows`."
+    fits = priorities(args.tables)
+    return fits if args.epochs is None else [replace(f, epochs=args.epochs) for f in fits if not f.rare]
+
+def listed_worths(args):
+    "The models of `worth`."
+    chosen = args.rare, args.epochs or STEPS, args.starts, args.seeds, args.finetune_on
+    return worths(args.tables or ["insurance", "german"], *chosen)
+
+def rows_options(p, name, chosen):
+    "Options of `rows` and of `worth`."
+    p.set_defaults(run=rows, list=chosen)
+    if name == "worth":
+        p.add_argument("--rare", type=int, nargs="*", default=RARE, help="rare rows to learn from")
+        p.add_argument("--epochs", type=int, nargs="*", help="lengths of the training; default: 1 to 50")
+        p.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS)
+        p.add_argument("--seeds", type=int, nargs="*", default=[0])
+        p.add_argument("--finetune-on", default="minor", choices=["minor", OURS[1]], dest="finetune_on")
+    else: p.add_argument("--epochs", type=int, help="instead of the paper's 50; 0: as many as the time allows")
+    p.add_argument("--again", action="store_true", help="run what results/pretrained.csv has, too")
     p.add_argument("--out", type=Path, required=True, help="folder of the tar files")
     p.add_argument("--work", type=Path, help="folder of the cells; default: cells in --out")
     p.add_argument("--unpack", type=Path, nargs="*", default=[], help="tar files of an earlier run")
@@ -465,15 +609,23 @@ def main():
     p.add_argument("--rate", type=float, default=30000, help="tokens a second in training, before any is measured")
     p.add_argument("--longest", type=float, default=60, help="seconds of sampling that a cell gets, at most")
     p.add_argument("--lr", type=float, default=5e-5, help="learning rate")
-    p.add_argument("--epochs", type=int, help="instead of the paper's 50; 0: as many as the time allows")
+    p.add_argument("--batch", type=int, default=32, help="rows of an update")
+    p.add_argument("--held-out", type=int, default=HELD_OUT, dest="held_out", help="unseen rows to score, at most")
+    p.add_argument("--most", type=int, help="new rows of a cell, at most; 0: likelihood only")
     p.add_argument("--tables", nargs="*", default=[])
     p.add_argument("--cells", nargs="*", default=[], help="beginnings of names: ImbLLM@paper_german GReaT ...")
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for name, chosen in (("rows", listed), ("worth", listed_worths)):
+        rows_options(commands.add_parser(name), name, chosen)
     p = commands.add_parser("evaluate")
     p.set_defaults(run=evaluate)
     p.add_argument("--work", type=Path, required=True, help="folder of the cells")
     p.add_argument("--unpack", type=Path, nargs="*", default=[], help="tar files to be unpacked there first")
     p.add_argument("--protocols", nargs="*", default=["fixed", "published", "paper"])
-    p.add_argument("--results", type=Path, help="file of the results; default: results/pretrained.csv")
+    p.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     args.begin = time.time()
     if hasattr(args, "work") and args.work is None: args.work = args.out / "cells"

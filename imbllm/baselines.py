@@ -459,6 +459,7 @@ class Method:
     on_numbers:bool=False # Does the sampler see the encoded table?
     every_row:bool=False # Does it train on all minority rows, before the cut?
     opinion:bool=False # Pool the classifier's probabilities with the sampler's own, as `ImbLLMClassifier` does?
+    relabel:bool=False # Keep new rows under the label that a classifier gives them, which has learnt the given rows?
     settings:dict=field(default_factory=dict) # What differs from the method's own settings
 
     def make(self, *, random_state, categorical=(), llm='embedded'):
@@ -478,10 +479,23 @@ def _smote_nc(random_state, categorical, llm, **settings):
 
 def _rounded(make): return lambda **settings: RoundToTable(make(**settings))
 
+_LETTER = { # what `preset="paper"` changes about the other methods: they write freely, and new rows replace the given
+    'GReaT': dict(prompts='drawn'), 'TapTap': dict(prompts='drawn'), 'Pred-LLM': dict(prompts='quota')}
+
+def _to_the_letter(kind, llm, settings):
+    "Settings of another method as its own paper and this one have it: its own prompts, the paper's everything else."
+    name = {GReaT: 'GReaT', TapTap: 'TapTap', PredLLM: 'Pred-LLM'}.get(kind)
+    known = ', '.join(['ImbLLM', *_LETTER])
+    if name is None: raise TypeError(f"preset='paper' is for {known}; {kind.__name__} needs the grammar")
+    free = {} if settings.get('llm', llm) == 'embedded' else dict(constrained=False, trim_vocabulary=False)
+    own = {k: v for k, v in settings.items() if k != 'preset'}
+    return dict(keep_original=False, rarest_only=True) | _LETTER[name] | free | own
+
 def _language_model(kind, **more):
     "Makes a sampler of this package."
     def make(random_state, categorical, llm, **settings):
         if 'sampling_strategy' in settings: raise TypeError("sampling_strategy cannot be set here")
+        if settings.get('preset') == 'paper' and kind is not ImbLLM: settings = _to_the_letter(kind, llm, settings)
         own = llm == 'embedded' and 'preset' not in settings # the default, which a preset may change
         given = dict(llm=None if own else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
         return kind(sampling_strategy='minority', random_state=random_state).set_params(**qualified(given))
@@ -534,6 +548,10 @@ def get_method(
 ) -> Method: # The method
     """A method by name, as the command line writes it, with a preset behind an `@` and settings in brackets.
 
+    `@paper` makes GReaT, TapTap and Pred-LLM write freely, too, each with its own prompts and rows to learn from.
+    `relabel=True` keeps new rows under the label that XGBoost gives them, as the paper's published code does with those
+    of TapTap.
+
     Raises `ValueError` for a name that is not in `METHODS`, listing those, for an unknown preset, and for settings that
     cannot be read or that the sampler does not have.
     """
@@ -544,10 +562,12 @@ def get_method(
     settings = _settings(found[3], name) if found[3] else {}
     full = method.name + (f'@{found[2]}' if found[2] else '')
     if settings: full += f"({', '.join(f'{k}={v}' for k, v in settings.items())})"
+    relabel = settings.pop('relabel', False)
+    if relabel and method.name == 'TapTap': settings = dict(verify='none') | settings # no row is rejected for its label
     if found[2]: settings = dict(preset=found[2]) | settings
     if settings.get('preset', 'paper') not in PRESETS:
         raise ValueError(f"Unknown preset {settings['preset']!r} in {name!r}; known are {', '.join(PRESETS)}.")
-    made = replace(method, name=full, settings=settings)
+    made = replace(method, name=full, settings=settings, relabel=bool(relabel))
     try: sampler = made.make(random_state=0)
     except TypeError as e: raise ValueError(f"{method.name} does not take these settings: {e}") from e
     if sampler is None: raise ValueError(f"{method.name} has no settings; got {name!r}.")

@@ -256,15 +256,18 @@ def measure(
     return dict(sample_seconds=seconds) | _measured(cell, method, problem, new, replaces, opinion)
 
 def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
-    "What new rows are, and what classifiers score that learn them."
+    """What new rows are, and what classifiers score that learn them; rows of a method that relabels get the label that
+    XGBoost gives them, which has learnt the given rows."""
     out = dict(new_rows=0, diversity={})
     Z, code = problem.Z, problem.code
     if new is not None:
         Z_new = new if method.on_numbers else problem.schema.numeric(new)
         out |= _judged(new, Z_new, problem, cell)
         kept = code != problem.rare if replaces else np.ones(len(code), dtype=bool)
+        labels = np.full(len(new), problem.rare)
+        if method.relabel and len(new): labels = CLASSIFIERS['xgboost'](cell.seed).fit(Z, code).predict(Z_new)
         Z = np.r_[Z[kept], Z_new]
-        code = np.r_[code[kept], np.full(len(new), problem.rare)]
+        code = np.r_[code[kept], labels]
     start = time.perf_counter()
     scores = _scored(cell, method, Z, code, problem, opinion)
     return out | dict(scores=scores, classifier_seconds=time.perf_counter() - start)
@@ -273,6 +276,7 @@ def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
 def measure_rows(
     cell:Cell, # What they are measured as
     new:pd.DataFrame, # New rows of the rarest class, `(m, d)`, with the columns of the table
+    relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learnt the given rows?
 ) -> dict: # As of `measure`, but for the seconds of sampling
     """Score new rows of a cell's table that were made elsewhere: `measure` without the sampler.
 
@@ -286,7 +290,8 @@ def measure_rows(
         raise ValueError(f"{wanted}; got {list(new.columns)}.")
     replaces = _replaces(cell, None)
     if not replaces: new = new.iloc[:problem.sizes[1] - problem.sizes[0]]
-    return _measured(cell, Method(cell.method), problem, new.reset_index(drop=True), replaces)
+    method = Method(cell.method, relabel=relabel)
+    return _measured(cell, method, problem, new.reset_index(drop=True), replaces)
 
 # %% ../nbs/27_benchmark.ipynb #1204d7a5
 _FORMAT = 1

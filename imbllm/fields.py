@@ -63,7 +63,7 @@ class Layout(nn.Module):
             name=torch.tensor([prefix[0] for prefix in codec.prefix]), # token of each column's name, (1 + d,)
             start=torch.tensor(np.cumsum(sizes) - sizes), # first field of each column, (1 + d,)
             ordered=torch.tensor(ordered), # is it an ordered column? (1 + d,)
-            branching=torch.tensor(list(map(codec.tokenizer.branching, codec.columns))), # most places in a node, (1 + d,)
+            branching=torch.tensor([codec.tokenizer.branching(c) for c in codec.columns]), # most places, (1 + d,)
             tokens=torch.from_numpy(ids)) # (fields, depth); -1 where a field has fewer
         first = self._add_groups(ids, np.repeat(np.arange(len(sizes)), sizes), ordered)
         self._add_ranks(ids, first, len(codec.tokenizer.tokens))

@@ -465,7 +465,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
         n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
     ) -> Iterator[pd.DataFrame]: # Frames
-        """Sample `n` rows in frames of about a thousand, in memory that does not grow with `n`.
+        """Sample `n` rows in frames of several hundred, in memory that does not grow with `n`.
 
         Arguments and errors are those of `sample`.
         """

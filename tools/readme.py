@@ -4,8 +4,9 @@
     python tools/readme.py --check    exit 1, with a diff, if README.md is not what the notebook gives
 
 Cells flagged `#| hide`, `#| include: false` or `#| default_exp` are left out, `#| echo: false` hides a cell's code and
-`#| output: false` its output; progress bars and warnings (stderr) never appear. Links are turned from relative to nbs/
-into relative to the project, and must lead to a file that exists.
+`#| output: false` its output; progress bars and warnings (stderr) never appear. Code cells in a row become one block.
+Links become absolute, so that PyPI can show the text too: a notebook's leads to its page of the documentation, any
+other file's to the repository. Each must lead to a file that exists.
 """
 import difflib
 import posixpath
@@ -18,6 +19,9 @@ from nbconvert import MarkdownExporter
 
 root = Path(__file__).resolve().parent.parent
 notebook, readme = root/"nbs"/"index.ipynb", root/"README.md"
+site, repository = "https://imbllm.github.io/imbllm", "https://github.com/imbllm/imbllm"
+raw = "https://raw.githubusercontent.com/imbllm/imbllm/main"
+most = 6000  # bytes: what a visitor reads
 header = "<!-- Written by `python tools/readme.py` from nbs/index.ipynb: edit that notebook instead. -->\n\n"
 
 
@@ -29,20 +33,25 @@ def split_directives(source):
     return flags, "\n".join(lines)
 
 
-def from_root(link):
-    "`link`, relative to nbs/, as seen from the project's root."
+def absolute(link, picture=False):
+    "`link`, relative to nbs/, as an address."
     if re.match(r"[a-z][a-z0-9+.-]*:|[#/]", link): return link
     path, hash_, anchor = link.partition("#")
     path = posixpath.normpath(posixpath.join("nbs", path))
     if not (root/path).exists(): raise SystemExit(f"nbs/index.ipynb links to '{link}', but there is no {path}")
-    return path + hash_ + anchor
+    if picture: return f"{raw}/{path}"
+    page = re.fullmatch(r"nbs/((?:\w+/)?)(?:\d+_)?(\w+)\.ipynb", path)
+    if page: return f"{site}/{page[1]}{page[2]}.html{hash_}{anchor}"
+    return f"{repository}/blob/main/{path}{hash_}{anchor}"
 
 
 def relink(text):
-    "Markdown and HTML links of `text`, outside fenced code, as seen from the root."
+    "Markdown links and pictures of `text`, outside fenced code, as addresses."
     parts = re.split(r"(^```.*?^```[^\n]*$)", text, flags=re.M | re.S)
     for i in range(0, len(parts), 2):
-        parts[i] = re.sub(r"(\]\(|(?:src|href)=\")([^)\"\s]+)", lambda m: m[1] + from_root(m[2]), parts[i])
+        parts[i] = re.sub(r"(!?)(\[[^\[\]]*\]\()([^)\s]+)",
+                          lambda m: m[1] + m[2] + absolute(m[3], bool(m[1])), parts[i])
+        parts[i] = re.sub(r"(\)\]\()([^)\s]+)", lambda m: m[1] + absolute(m[2]), parts[i])  # around a picture
     return "".join(parts)
 
 
@@ -55,6 +64,7 @@ def shown(cell):
     cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and "output:false" not in flags]
     if any(k.startswith("image/") for o in cell.outputs for k in o.get("data", {})):
         raise SystemExit("A picture among nbs/index.ipynb's outputs: save it beside the notebook and link to the file")
+    for output in cell.outputs: output.get("data", {}).pop("text/html", None)  # the text of a table is shorter
     if "echo:false" in flags: cell.source = ""
     return cell if cell.source.strip() or cell.outputs else None
 
@@ -67,12 +77,15 @@ def render():
     text, _ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r"<style[^>]*>.*?</style>\n?", "", text, flags=re.S)  # pandas' own; GitHub would print it
     text = re.sub(r"^```python\n\s*```\n", "", text, flags=re.M)  # code hidden by echo: false
+    text = re.sub(r"^```\n\s*```python\n", "", text, flags=re.M)  # code cells in a row
     text = re.sub(r"[ \t]+$", "", text, flags=re.M)
     return header + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def main(args):
     new = render()
+    size = len(new.encode())
+    if size > most: raise SystemExit(f"README.md would have {size:,} bytes, more than {most:,}")
     if args != ["--check"]:
         readme.write_text(new, encoding="utf-8")
         return 0
