@@ -248,6 +248,7 @@ def _sampler(args, strategy, features):
                     categorical_features=_categorical(args.categorical, features) or None)
     excluded = _excluded(args.exclude, features)
     if excluded: settings["exclude"] = excluded
+    if args.relations != "auto": settings["relations"] = None if args.relations == "none" else args.relations
     return getattr(oversampler, args.method)(**settings)
 
 # %% ../nbs/34_cli.ipynb #54d99267
@@ -721,6 +722,9 @@ def _add_method(add):
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
+    add("--relations", choices=("auto", "find", "none"), default="auto", help="rules that all given rows keep, such as "
+        "sums, orders of dates and a city's country: found and kept in new rows unless the method has none (auto), "
+        "always (find), or never (default: auto)")
     add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows "
         "(default: 0)")
     add("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not "

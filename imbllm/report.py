@@ -20,7 +20,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 from xgboost import XGBClassifier
 from .core import write_atomically
-from .metrics import Space, classification_scores, close_probability, prdc
+from .metrics import Space, classification_scores, close_probability, impossible_pairs, prdc
+from .relations import find_relations
 from .plots import ROW_COLORS
 from .rows import association_heatmap, associations, distance_ecdf, marginal_plot, pair_plot, row_map
 from .frames import as_frame, is_foreign
@@ -675,11 +676,41 @@ def _score_sentences(scores):
     threshold = f"; without them and with a moved threshold, which costs nothing, {moved:.3f}"
     return [sentence("balanced_accuracy", threshold), sentence("average_precision")]
 
+def _pairs_sentence(tables):
+    "The pair of columns whose values go together least as in real rows, and the rules that synthetic rows break."
+    features = [name for name in tables.real if name != tables.target]
+    real, held = tables.real[features], None if tables.test is None else tables.test[features]
+    kept = real
+    if held is None:
+        held = real.sample(frac=.2, random_state=0)
+        kept = real.drop(held.index)
+    try: found = impossible_pairs(kept, tables.synthetic[features], held)
+    except ValueError: return [] # a column of the real table is no column that can be compared
+    if not len(found): return []
+    worst = found.iloc[0]
+    names = f"{worst['column']} and {worst.other}"
+    return [f"In {worst.new:.1%} of the synthetic rows {names} have values that no real row has together, "
+            f"the worst pair of columns ({worst.held_out:.1%} of real rows that were held out)."]
+
+def _rules_sentence(tables):
+    "Rules that all real rows keep and some synthetic ones break."
+    features = [name for name in tables.real if name != tables.target]
+    try:
+        schema = infer_schema(tables.real[features])
+        codes = schema.encode(tables.real[features])
+        rules = find_relations([None, *schema.columns], np.c_[np.zeros(len(codes), dtype="int64"), codes])
+        broken = rules.check(tables.synthetic[features]).mean().sort_values(ascending=False)
+    except ValueError: return []
+    broken = broken[broken > 0]
+    if not len(broken): return []
+    named = "; ".join(f"{rule} ({share:.1%})" for rule, share in broken.head(3).items())
+    return [f"All real rows keep {_plural(len(broken), 'rule')} that synthetic rows break: {named}."]
+
 def _sentences(found):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."
     nearer = [found.nearer_sentence] if found.nearer else []
-    return [_tables_sentence(found), *map(_class_sentence, found.classes), _privacy_sentence(found.privacy), *nearer,
-            *_score_sentences(found.scores)]
+    return [_tables_sentence(found), *map(_class_sentence, found.classes), *_pairs_sentence(found.tables),
+            *_rules_sentence(found.tables), _privacy_sentence(found.privacy), *nearer, *_score_sentences(found.scores)]
 
 # %% ../nbs/31_report.ipynb #0b7084ef
 _RANKS = "good", "fair", "poor"
