@@ -220,6 +220,13 @@ class History:
     stopped:bool=False # Stopped before the last step?
     converged:bool=False # Did held-out loss stop falling, in a run that trains until it does?
 
+    def __repr__(self):
+        if not self.loss: return "History: no update yet"
+        last = sum(self.loss[-20:])/len(self.loss[-20:])
+        held_out = f"; best held-out loss {self.best:.3g} at update {self.best_step:,}" if self.valid else ""
+        ended = "; stopped early" if self.stopped else "; converged" if self.converged else ""
+        return f"History: {len(self.loss):,} updates, loss {self.loss[0]:.3g} to {last:.3g}{held_out}{ended}"
+
 # %% ../nbs/11_finetuning.ipynb #a9393a69
 _logger = logging.getLogger("imbllm")
 

@@ -6,6 +6,7 @@
 __all__ = ['ImbLLM', 'GReaT', 'PredLLM', 'TapTap', 'LITO']
 
 # %% ../nbs/20_oversampler.ipynb #da49a687
+import html
 import logging
 import os
 from collections import Counter
@@ -186,10 +187,43 @@ class RowQueries:
         code_of = {c: self.label_code(c) for c in set(labels)}
         return [code_of[c] for c in labels]
 
+# %% ../nbs/20_oversampler.ipynb #97aab1b6
+def _spark(values, width=160, height=28, most=60):
+    "Values as a small curve: an SVG element that follows the colour of the text."
+    means = [float(np.mean(part)) for part in np.array_split(values, min(most, len(values)))]
+    low, span = min(means), (max(means) - min(means)) or 1
+    x = np.linspace(1, width - 1, len(means))
+    points = " ".join(f"{a:.0f},{1 + (height - 2)*(1 - (v - low)/span):.1f}" for a, v in zip(x, means))
+    alt = f"Training loss from {means[0]:.3g} to {means[-1]:.3g}"
+    line = f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
+    return f'<svg width="{width}" height="{height}" role="img" aria-label="{alt}">{line}</svg>'
+
+_NEXT = (("sample(100)", "new rows of the rarest class"),
+         ('sample(100, label, given={"column": value})', "on conditions"),
+         ("impute(rows, label)", "missing cells"), ("log_prob(rows)", "how likely rows are"),
+         ("label_proba(rows)", "which class they are of"), ('save("folder")', "without pickles"))
+
+def _fitted_html(sampler):
+    "The table, the training and the next steps of a fitted sampler."
+    history, calls = sampler.history_, "".join(f"<li><code>.{call}</code> {what}</li>" for call, what in _NEXT)
+    curve = f"<p>{html.escape(repr(history))}</p>{_spark(history.loss)}" if history.loss else ""
+    return (f"<details open><summary>Fitted: {len(sampler.schema_.columns)} columns, classes "
+            f"{html.escape(', '.join(map(str, sampler.classes_)))}</summary>{curve}"
+            f"<details><summary>Columns</summary>{sampler.schema_._repr_html_()}</details>"
+            f"<details><summary>What it can do next</summary><ul>{calls}</ul></details></details>")
+
 # %% ../nbs/20_oversampler.ipynb #7a5f53f3
 @documented
 class ImbLLM(RowQueries, Savable, BaseOverSampler):
-    """Oversample rare classes with a language model of rows.
+    """Oversample rare classes with a language model of rows: `ImbLLM(random_state=0).fit_resample(X, y)`.
+
+    Five arguments matter most:
+
+    - `sampling_strategy`: which classes get how many rows, as in imbalanced-learn; all equal by default.
+    - `llm`: the language model; by default a small one that needs no download, trained on the spot.
+    - `candidates`: rows to draw for each row that is kept; more are slower and closer to the class.
+    - `epochs`: passes over the rows; more are slower and closer to the table.
+    - `random_state`: the seed. The same seed gives the same rows.
 
     Each row is a sentence, the label first; the model is fine-tuned on all rows, every class in equal parts, and on
     rows interpolated between those of the classes to be oversampled (Eq. 5 of the paper), and prompted with the label
@@ -243,30 +277,35 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     }
 
     def __init__(self, *,
-        llm=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
-        preset=None, # Defaults of the other arguments: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
-        condition=None, # Prompt: `"yx"` label and a random feature, `"y"`, `"x"`, or `"borderline"`, the rest of a row
-        permutation=None, # Order of the fields, see `imbllm.permutation`
-        finetune_on=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, `"major+minor"`
-        temperature=None, # Of sampling
-        candidates=None, # Rows to draw for each one that is kept; at most 2 by default beyond 512 tokens a row
+        llm:str|os.PathLike|None=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
+        preset:str|None=None, # Defaults of the others: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
+        condition:str|None=None, # Prompt: `"yx"` label and a random feature, `"y"`, `"x"`, `"borderline"` rest of a row
+        permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
+        finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
+        temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
+        candidates:int|None=None, # Rows to draw for each one that is kept; by default at most 2 beyond 512 tokens a row
         verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
-        drop_copies=False, # Draw again what equals a given row, of any class, in every feature?
-        epochs=None, # Passes over real and interpolated rows
-        batch_size=None, # Rows per update
-        training=None, # Other settings of the training, a `Training`
-        sampling=None, # Other settings of the sampling, a `Sampling`
+        drop_copies:bool=False, # Draw again what equals a given row, of any class, in every feature?
+        epochs:int|None=None, # Passes over real and interpolated rows
+        batch_size:int|None=None, # Rows per update
+        training:Training|None=None, # Other settings of the training, a `Training`
+        sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
         relations="auto", # What ties columns together: found, unless the preset has none; `"find"`, a list, or None
-        sampling_strategy="auto", # As in imbalanced-learn
-        random_state=None, # Seed
-        device="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
-        n_jobs=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
-        verbose=1, # Show progress bars? 1: not inside pipelines, searches and workers of joblib; 2: always
+        sampling_strategy="auto", # Which classes get how many rows: share, `{class: number}`, list of classes
+        random_state=None, # Seed: a whole number, a NumPy RandomState, or None for other rows at each fit
+        device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
+        n_jobs:int|None=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
+        verbose:int=1, # Progress bars: 0 none, 1 not inside pipelines, searches and workers of joblib, 2 always
     ):
         super().__init__(sampling_strategy=sampling_strategy)
         store_attr(but="sampling_strategy", store_args=False)
+
+    def _html_repr(self):
+        "The arguments, as scikit-learn shows them; of a fitted sampler its table, its training and what comes next."
+        arguments = BaseOverSampler._html_repr(self)
+        return arguments + _fitted_html(self) if hasattr(self, "row_model_") else arguments
 
     def set_params(self, **params):
         "Set arguments, those of `training` and `sampling` as `training__lora`, and so on; returns `self`."

@@ -33,6 +33,9 @@ _PLACE = {name: (family, i/(len(names) - 1))
           for family, (_, _, names) in FAMILIES.items() for i, name in enumerate(names)}
 _ORDER = {name: i for i, name in enumerate(_PLACE)}
 _OTHER = "other", "#b0b0b0", "P"
+# Methods that are often drawn together, further apart than places in a family would put them
+_APART = {"ClassWeight": "#e69f00", "Threshold-prior": "#d55e01", "Swap20": "#8fd3b6", "Swap50": "#009e73",
+          "TapTap": "#cc79a7", "ImbLLM-classifier": "#56b4e9"}
 
 def _base(name): return str(name).partition("(")[0].strip()
 
@@ -43,7 +46,7 @@ def look(name):
     family, place = _PLACE[_base(name)]
     ends, marker, _ = FAMILIES[family]
     first, last = (np.array(to_rgb(c)) for c in ends.split())
-    return family, to_hex(first + (last - first)*place), marker
+    return family, _APART.get(_base(name), to_hex(first + (last - first)*place)), marker
 
 # %% ../nbs/29_plots.ipynb #ccc47f86
 def _listed(names): return [names] if isinstance(names, str) else list(dict.fromkeys(names))
