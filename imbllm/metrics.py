@@ -483,7 +483,7 @@ def exchange_rate(
                         pd.DataFrame(curve, columns=sizes), augmented)
 
 # %% ../nbs/22_metrics.ipynb #6c8798ae
-_FEW_VALUES = 200 # of a column of numbers whose pairs are counted; categories may have any number
+_FEW_VALUES = 20 # of a column of numbers whose pairs are counted; categories may have any number
 
 def _coded(schema, X):
     "Codes of the columns that are counted, `(n, k)`; -1 for a cell that the schema does not know."
@@ -509,7 +509,7 @@ def impossible_pairs(
     """How often new rows hold a pair of values that no real row has, for each pair of columns with few values.
 
     `new` is the share of new rows with such a pair, `held_out` that of real rows that were held out, if there are some.
-    The pairs are in the order of the difference. Categories count, and numbers and dates with at most 200 values.
+    The pairs are in the order of the difference. Categories count, and numbers and dates with at most 20 values.
     """
     schema = infer_schema(real)
     columns, seen = _coded(schema, real)

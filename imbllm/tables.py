@@ -20,7 +20,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
-    Column, ConditionError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells, as_numbers, as_python,
+    _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells,
+    as_numbers, as_python,
     check_columns, column_from_json, column_names, column_to_json, encode_nearest, frame_of, fresh_keys, identifiers,
     infer_column, infer_schema, name_from_json, name_to_json, number_text)
 from .serialization import Rows
@@ -258,13 +259,15 @@ class Excluded:
             return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
         return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
 
+def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.findall(str(name)))
+
 def _is_key(s):
-    "Does a column look like a key of which new ones can be made?"
+    "Does a column look like a key of which new ones can be made? Numbers must be called one, too."
     if pd.api.types.is_float_dtype(s.dtype) or len(s) < 20 or s.isna().any() or s.map(type).nunique() > 1: return False
     try:
         if not s.is_unique: return False
         col = infer_column(s)
-        if not identifiers(Schema([col]), len(s)): return False
+        if not identifiers(Schema([col]), len(s)) or col.ordered and not _called_key(col.name): return False
         fresh_keys(col, 1, np.random.default_rng(0))
     except (TableError, TypeError): return False # no key; if it is no column either, the message comes later
     return True
