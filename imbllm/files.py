@@ -38,7 +38,8 @@ def is_parquet(path): return str(path) != STREAM and SUFFIXES[suffix_of(path)] i
 
 # %% ../nbs/32_files.ipynb #2f2c4714
 _FOREIGN = {b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
-            b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV", b"BZh": "compressed by bzip2; unpack it",
+            b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
+            b"BZh": "compressed by bzip2; unpack it",
             b"\xfd7zXZ": "compressed by xz; unpack it", b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
             b"PAR1": "Parquet; give it a name that ends in .parquet"} # By their first bytes
 

@@ -34,9 +34,15 @@ def nullable_dtypes():
     return whole | {pa.bool_(): pd.BooleanDtype()}
 
 def _pandas_column(a, name):
-    "An Arrow column as a Series; Decimals as objects of Python."
+    "An Arrow column as a Series; Decimals as objects of Python. Refuses what pandas cannot hold, by name."
+    import pyarrow as pa
+    if pa.types.is_run_end_encoded(a.type): raise _unreadable(name, a.type, "Arrow casts no new cells to it")
     nullable = nullable_dtypes().get if a.null_count else None
-    return a.to_pandas(types_mapper=nullable, date_as_object=False).rename(name)
+    try: return a.to_pandas(types_mapper=nullable, date_as_object=False).rename(name)
+    except (pa.ArrowException, NotImplementedError) as e: raise _unreadable(name, a.type, e) from e
+
+def _unreadable(name, dtype, e):
+    return TableError(f"Column {name!r} of dtype {dtype} cannot be read ({e}); cast it to another type, or to text.")
 
 # %% ../nbs/02_frames.ipynb #2095fdf5
 def _arrow_column(s):
@@ -47,8 +53,7 @@ def _arrow_column(s):
         if s.dtype == nw.Object: raise TypeError("objects of Python")
         return s.to_arrow()
     except (pa.ArrowException, TypeError, NotImplementedError) as e:
-        raise TableError(f"Column {s.name!r} of dtype {s.dtype} cannot be read ({e}); cast it to another type, or to "
-                         "text.") from e
+        raise _unreadable(s.name, s.dtype, e) from e
 
 def _narwhals(X):
     "A table or column of another library as one of narwhals."
@@ -143,12 +148,20 @@ def _objects(X):
     "A list of rows that have text as an array of objects; anything else as it is."
     return np.array(X, dtype=object) if isinstance(X, list) and np.asarray(X).dtype.kind in "US" else X
 
+def _unmasked(X):
+    "A masked array with NaN for what is masked; anything else as it is. Raises `TableError` where no NaN can be."
+    if not isinstance(X, np.ma.MaskedArray): return X
+    if not np.ma.is_masked(X): return X.data
+    if X.dtype.kind in "fO": return X.filled(np.nan)
+    raise TableError(f"X is a masked array of dtype {X.dtype}, which cannot hold missing cells; convert it, for "
+                     "example with X.astype(float).")
+
 def as_array(
     X, # Array, list of rows or sparse matrix, `(n, d)`
     min_rows:int=0, # How many rows it must have
 ): # -> An array or a sparse matrix, `(n, d)`
     "`X` as scikit-learn checks and takes it, whatever its cells are; they may be missing."
-    return check_array(_objects(X), dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False,
+    return check_array(_objects(_unmasked(X)), dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False,
                        ensure_min_samples=min_rows)
 
 # %% ../nbs/02_frames.ipynb #2644f4be
@@ -162,7 +175,7 @@ def as_frame(
     """
     if isinstance(X, pd.DataFrame): return X
     if is_foreign(X): return as_pandas(X)[0]
-    X = X.toarray() if hasattr(X, "toarray") else np.asarray(_objects(X))
+    X = X.toarray() if hasattr(X, "toarray") else np.asarray(_objects(_unmasked(X)))
     if X.ndim != 2: raise TableError(f"X must be a table of two dimensions; got an array of {X.ndim}.")
     frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
     return frame.infer_objects() if X.dtype == object else frame

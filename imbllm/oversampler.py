@@ -323,7 +323,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         X_res, y_res = super().fit_resample(X, tables.natural_labels(y), **params)
         X_res = _without(X_res, tables.dropped(X, self.exclude))
         if one_hot: y_res = one_hot(y_res)
-        elif getattr(given, "dtype", None) == object: y_res = y_res.astype(object)
+        elif isinstance(given, (pd.Series, np.ndarray)) and given.dtype != y_res.dtype:
+            y_res = y_res.astype(given.dtype)
         if self._host is not None and self.settings.keep_original:
             X_res = self._host.below(table, X_res.iloc[len(given):])
         else: X_res = tables.given_back(X_res, self._host)
@@ -335,7 +336,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         twice = isinstance(X, pd.DataFrame) and X.columns.has_duplicates # refused later, by name
         if not twice: validate_data(self, X=X, y=y, reset=True, skip_check_array=True)
         strategy = self._strategy()
-        try: tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
+        try:
+            tables.check_counts(strategy)
+            tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
         except ValueError as e:
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
@@ -526,7 +529,7 @@ def _joined(X, kept, frame):
     if isinstance(X, pd.DataFrame):
         frame.columns = X.columns
         return pd.concat([X[kept], frame.astype(X.dtypes)], ignore_index=True)
-    new = frame.to_numpy(dtype=X.dtype)
+    new = tables.to_array(frame, X.dtype)
     if sparse.issparse(X): return sparse.vstack([X[np.flatnonzero(kept)], type(X)(new)], format=X.format)
     return np.concatenate([X[kept], new])
 

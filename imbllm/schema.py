@@ -60,6 +60,7 @@ def _dates(values, sort):
     if sort == "day": return np.array(values, dtype="M8[D]").astype("M8[s]")
     if sort == "moment": return pd.to_datetime(values, utc=True) if all(v.tzinfo for v in values) else _stamps(values)
     if sort == "span": return pd.to_timedelta(values)
+    if len({v.tzinfo for v in values}) > 1: raise TypeError("times of day in several time zones")
     moments = [dt.datetime.combine(dt.date.min, v.replace(tzinfo=None)) for v in values]
     return pd.to_timedelta([v - dt.datetime.min for v in moments])
 
@@ -108,14 +109,23 @@ def _missing(s):
     return gaps | np.isnan(s.to_numpy("float64", na_value=np.nan)) if pd.api.types.is_float_dtype(s.dtype) else gaps
 
 # %% ../nbs/01_schema.ipynb #1c56cb39
+_KEPT = {Decimal, dt.date, dt.time, dt.datetime, dt.timedelta, uuid.UUID, bytes, pd.Timestamp, pd.Timedelta, pd.Period,
+         pd.Interval} # classes of objects that a saved model keeps, besides text, numbers and booleans
+
+def _is_kept(v): return isinstance(v, (str, int, float)) or type(v) in _KEPT
+
 def _type_names(values): return sorted({type(v).__name__ for v in values})
 
 def _check_objects(values, name):
-    "Refuse objects of several types, and those that cannot be compared."
+    "Refuse objects of several types, those that cannot be compared, and those that could not be saved."
     try: hash(tuple(values))
     except TypeError as e:
         raise TableError(f"Column {name!r} holds values that cannot be compared, such as lists; turn them into text or "
                          "into columns of their own.") from e
+    strange = [v for v in values if not _is_kept(v)]
+    if strange:
+        raise TableError(f"Column {name!r} holds objects of type {', '.join(_type_names(strange))}, which a saved "
+                         "model cannot keep; convert it, for example with astype(str).")
     names = _type_names(values)
     if len(names) > 1 and not _sort(values):
         raise MixedTypesError(f"Column {name!r} mixes the types {', '.join(names)}; make it one type, for example with "
@@ -308,11 +318,19 @@ def _inferred(s, categorical):
     present = np.flatnonzero(~missing)
     first = present[_distinct(s[~missing].reset_index(drop=True), kind)]
     values = s.iloc[np.r_[first, np.flatnonzero(missing)[:1]]].reset_index(drop=True)
+    if missing.any() and not values.isna().iloc[-1]: values.iloc[-1] = pd.NA # for the NaN of a nullable dtype
     col = Column(s.name, kind, values, bool(missing.any()), float(missing.mean()))
     _check_column(col)
     return col
 
 # %% ../nbs/01_schema.ipynb #e93ab56e
+def _check_name(name):
+    "Refuse the name of a column that could not be saved."
+    parts = name if isinstance(name, tuple) else [name]
+    if all(isinstance(p, tuple) or p is None or _is_kept(as_python(p)) for p in parts): return
+    raise TableError(f"The name {name!r} of a column is of type {type(name).__name__}, which a saved model cannot "
+                     "keep; rename it, for example with X.columns.astype(str).")
+
 @documented
 def infer_column(
     s:pd.Series, # One column of the table
@@ -323,6 +341,7 @@ def infer_column(
     Raises `AllMissingError`, `NonFiniteError`, `MixedTypesError` or `TableError`, each naming the column.
     """
     s = _dense(s).rename(as_python(s.name))
+    _check_name(s.name)
     try: return _inferred(s, categorical)
     except TableError: raise
     except (TypeError, ValueError, ArithmeticError, NotImplementedError) as e:
@@ -472,7 +491,7 @@ def _is_whole(v): return isinstance(v, int) or (math.isfinite(v) and v == int(v)
 def _of_type(col, cells):
     "Native cells as a list of the objects that `col` holds."
     first = col.present.iloc[0]
-    if isinstance(first, dt.time): return [(dt.datetime.min + v).time() for v in cells]
+    if isinstance(first, dt.time): return [(dt.datetime.min + v).time().replace(tzinfo=first.tzinfo) for v in cells]
     if col.kind == "numeric":
         kinds = {type(v) for v in col.native}
         own = dict(i=int, u=int, f=float).get(col.native.dtype.kind, kinds.pop() if len(kinds) == 1 else as_python)
@@ -653,6 +672,8 @@ _KEY_WORDS = "id", "ids", "uuid", "guid", "key", "identifier" # in the name of a
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _MEASURED = re.compile(r"""\s*[-+]?(
     [\d,']*[.,]\d+ | \d+[.,]?\d*e[-+]?\d+  # a number with a point or an exponent
+    | \d{1,3}([.,'\ ]\d{3})+([.,]\d+)?  # one with thousands set apart
+    | [$€£¥]\s?[-+]?[\d.,']+ | [\d.,']+\s?([$€£¥%‰°]|[kcm]?m|[km]?g|lb|[km]?s|h|min|ml|l|°?[CF])  # one with a unit
     | \d{4}[-/.]\d\d?[-/.]\d\d?.* | \d\d?[-/.]\d\d?[-/.](\d\d|\d{4})(\D.*)? | \d+:\d\d.*  # a date, a time of day
     | \d{4}[-/.\ ]([QW]?\d\d?|[a-z]{3,9})  # a month, a quarter, a week
     )\s*""", re.VERBOSE | re.IGNORECASE | re.DOTALL)
@@ -778,10 +799,19 @@ def _load(v):
     (name, data), = v.items()
     return _CLASSES[name](data)
 
+def name_to_json(name):
+    "The name of a column as JSON data: a tuple as a list."
+    return [name_to_json(part) for part in name] if isinstance(name, tuple) else _dump(name)
+
+def name_from_json(data):
+    "The name that `name_to_json` wrote."
+    return tuple(map(name_from_json, data)) if isinstance(data, list) else _load(data)
+
 # %% ../nbs/01_schema.ipynb #edf419f5
 def _dump_values(s):
     "Present values of a Series as JSON data."
     if not isinstance(s.dtype, pd.ArrowDtype) and s.dtype.kind in "mM": return s.astype("int64").tolist()
+    if s.dtype == np.longdouble: s = s.astype("float64") # which holds all of its digits, or it was refused
     values = [_dump(v) for v in s.tolist()]
     wrong = [v for v in values if not isinstance(v, (str, bool, int, float, dict))]
     if not wrong: return values
@@ -836,14 +866,14 @@ def _column_data(col):
     dtype = col.values.dtype
     present = col.present.rename(col.name)
     if isinstance(dtype, pd.CategoricalDtype): present = present.astype(dtype.categories.dtype)
-    return dict(name=list(col.name) if isinstance(col.name, tuple) else col.name, kind=col.kind,
+    return dict(name=name_to_json(col.name), kind=col.kind,
                 dtype=_dump_dtype(dtype, col.name), values=_dump_values(present),
                 missing=str(col.values.iloc[-1]) if col.has_missing else "", missing_rate=col.missing_rate)
 
 def column_from_json(d:dict) -> Column: # The column
     "The column that `column_to_json` wrote."
     dtype = _load_dtype(d["dtype"])
-    name = tuple(d["name"]) if isinstance(d["name"], list) else d["name"]
+    name = name_from_json(d["name"])
     values = _load_values(d["values"], dtype)
     if d["missing"]:
         na = _series([None if isinstance(dtype, pd.ArrowDtype) else _NA[d["missing"]]], dtype)

@@ -6,20 +6,24 @@
 __all__ = []
 
 # %% ../nbs/18_tables.ipynb #2fadd093
+import os
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
     _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, Schema, TableError, UnknownValueError, as_cells,
     as_numbers, as_python,
     check_columns, column_from_json, column_names, column_to_json, encode_nearest, frame_of, fresh_keys, identifiers,
-    infer_column, infer_schema, number_text)
+    infer_column, infer_schema, name_from_json, name_to_json, number_text)
 from .serialization import Rows
 
 # %% ../nbs/18_tables.ipynb #04c22037
@@ -41,16 +45,36 @@ def given_back(
     return rows if host is None else host(rows)
 
 # %% ../nbs/18_tables.ipynb #1286ef4e
+def _names_of(X):
+    "Names of the columns of a table, in whatever library; none for an array."
+    names = getattr(X, "column_names", getattr(X, "columns", None)) # the first is Arrow's and of data sets
+    return [] if names is None or callable(names) else list(names)
+
+def _without_column(X, name):
+    "A table, in whatever library, without a column."
+    if isinstance(X, pd.DataFrame): return X.drop(columns=[name])
+    for method in "drop_columns", "remove_columns":
+        if hasattr(X, method): return getattr(X, method)([name])
+    return X.drop(name)
+
+def _target_name(y, names):
+    "Does `y` name a column? Texts and numbers do; a tuple, or a list of one text, if there is such a column."
+    if isinstance(y, tuple): return y in names
+    return isinstance(y, str) or y is not None and pd.api.types.is_scalar(y) and np.ndim(y) == 0
+
 def split_target(
     X, # A table
-    y, # Labels, or the name of a column of a pandas or polars frame
+    y, # Labels, or the name of a column of a table
 ) -> tuple: # The table without the target, and the labels
     "`X` and `y`; where `y` names a column of `X`, `X` without that column, and the column. Raises `ValueError`."
-    if not isinstance(y, str): return X, y
-    named = hasattr(X, "columns") and hasattr(X, "drop") and not hasattr(X, "column_names")
-    names = list(X.columns) if named else []
-    if names.count(y) == 1: return (X.drop(columns=[y]) if isinstance(X, pd.DataFrame) else X.drop(y)), X[y]
-    found = f"X has the columns {names}" if names else "only a frame of pandas or polars has columns to name"
+    if X is None or isinstance(X, (str, os.PathLike)):
+        raise ValueError(f"X must be a table; got {X!r}. A file is read before, for example by pandas.read_csv.")
+    if is_foreign(X) and hasattr(X, "collect"): hosted(X) # which says that it must be collected
+    names = _names_of(X)
+    if isinstance(y, list) and len(y) == 1 and isinstance(y[0], str) and y[0] in names: y = y[0]
+    if not _target_name(y, names): return X, y
+    if names.count(y) == 1: return _without_column(X, y), X[y][:] if hasattr(X, "remove_columns") else X[y]
+    found = f"X has the columns {names}" if names else "X has no columns with names"
     raise ValueError(f"y must hold a label for each row, or be the name of a column of X; got {y!r}, and {found}.")
 
 def check_labels(
@@ -81,11 +105,26 @@ def from_one_hot(
         return pd.DataFrame(rows, columns=y.columns).astype(y.dtypes) if isinstance(y, pd.DataFrame) else rows
     return Y.argmax(1), back
 
+def _classes(y):
+    "Labels as scikit-learn takes them. Raises `ValueError` for those that it takes for no classes, with a remedy."
+    whole = pd.api.types.is_extension_array_dtype(y) and pd.api.types.is_integer_dtype(y)
+    if whole and isinstance(y.dtype, pd.ArrowDtype): y = y.astype(y.dtype.numpy_dtype)
+    elif whole and hasattr(y.dtype, "numpy_dtype"): y = y.astype(y.dtype.numpy_dtype)
+    try: check_classification_targets(y)
+    except (TypeError, ValueError) as e:
+        words = str(e)
+        if "label type: continuous." in words: what = "numbers with decimals"
+        elif "label type: unknown" in words or "as bytes" in words: what = f"values of dtype {y.dtype}"
+        else: raise
+        raise ValueError(f"Unknown label type: y holds {what}, which scikit-learn does not take for classes; if they "
+                         "are, make them texts, for example with y.astype(str).") from e
+    return y
+
 def natural_labels(
     y, # Labels, `(n,)`
 ):
     "Labels of dtype object as numbers or booleans if they are. Raises `ValueError` for those that are no classes."
-    if np.ndim(y) != 1 or (y if hasattr(y, "dtype") else np.asarray(y)).dtype != object: return y
+    if np.ndim(y) != 1 or (y if hasattr(y, "dtype") else np.asarray(y)).dtype != object: return _classes(y)
     labels = pd.Series(y, dtype=object)
     types = sorted({type(v).__name__ for v in labels.unique()})
     if types == ["str"]: return y
@@ -96,6 +135,13 @@ def natural_labels(
                      "make them texts or whole numbers, for example with y.astype(str).")
 
 # %% ../nbs/18_tables.ipynb #5af06aa1
+def check_counts(
+    strategy, # `sampling_strategy`
+):
+    "Refuse sizes of classes that are no numbers."
+    wrong = {c: n for c, n in strategy.items() if not isinstance(n, Real)} if isinstance(strategy, Mapping) else {}
+    if wrong: raise ValueError(f"sampling_strategy must give whole numbers of rows; got {wrong}.")
+
 def whole_counts(
     strategy:dict, # Rows to add to each class
 ) -> dict: # The same in whole numbers
@@ -247,6 +293,15 @@ def _filling(s, how):
     return "missing", Column(name, "categorical", gap, True, 1.)
 
 # %% ../nbs/18_tables.ipynb #9aefb1b6
+def to_array(
+    frame:pd.DataFrame, # Rows, `(n, d)`
+    dtype, # Dtype of the given array
+) -> np.ndarray: # The rows, `(n, d)`
+    "Rows as an array of a dtype; its texts get longer where new ones are."
+    if dtype.kind not in "SU": return frame.to_numpy(dtype=dtype)
+    new = frame.to_numpy(dtype=dtype.kind)
+    return new.astype(np.promote_types(dtype, new.dtype))
+
 class Table:
     "What a fitted sampler knows of the given table, and the way from it to frames of learnt columns and back."
     def __init__(self,
@@ -255,7 +310,11 @@ class Table:
         excluded:Excluded, # Columns that are not learnt
         is_array:bool, # Was it an array?
         host=None, # Gives a frame back as a table of another library; None: as it is
+        dtype=None, # Of the array
+        titles=None, # Of the levels of the columns' index, if it has several or a name
     ):
+        self.dtype = dtype
+        self.titles = titles
         self.schema = schema
         self.names = names
         self.excluded = excluded
@@ -276,7 +335,15 @@ class Table:
         categorical = column_names(frame, categorical_features, "categorical_features") - set(excluded.names)
         learnt = frame.iloc[:, excluded.learnt(frame.shape[1])] if excluded.columns else frame
         schema = infer_schema(learnt, list(categorical) or None)
-        return cls(schema, frame.columns.tolist(), excluded, not isinstance(X, pd.DataFrame), host), learnt
+        is_array = not isinstance(X, pd.DataFrame)
+        dtype = getattr(X, "dtype", None) if is_array else None
+        gaps = [col.name for _, how, col in excluded.columns if how == "missing"]
+        if gaps and dtype is not None and dtype.kind in "SU":
+            raise TableError(f"exclude: column {gaps[0]!r} of an array of texts cannot hold missing cells; use 'key' "
+                             "or 'drop', or pass an array of dtype object.")
+        titles = list(frame.columns.names)
+        if titles == [None]: titles = None
+        return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), learnt
 
     def learnt(self,
         X, # A table that has the learnt columns, in any order
@@ -301,13 +368,19 @@ class Table:
         frame:pd.DataFrame, # New rows, `(n, d)`
     ): # Rows, `(n, d)`
         "Rows in the kind of table that was given."
-        return frame.to_numpy() if self.is_array else given_back(frame, self.host)
+        if self.is_array: return frame.to_numpy() if self.dtype is None else to_array(frame, self.dtype)
+        if self.titles and len(self.titles) > 1:
+            frame = frame.set_axis(pd.MultiIndex.from_tuples(frame.columns, names=self.titles), axis=1)
+        elif self.titles: frame = frame.rename_axis(self.titles[0], axis=1)
+        return given_back(frame, self.host)
 
     def to_json(self):
         "Everything but the schema's columns and the host, as JSON takes it."
-        names = [list(n) if isinstance(n, tuple) else as_python(n) for n in self.names]
+        names = [name_to_json(as_python(n)) for n in self.names]
         excluded = [dict(at=at, how=how, column=column_to_json(col)) for at, how, col in self.excluded.columns]
-        return dict(names=names, excluded=excluded, is_array=self.is_array)
+        titles = self.titles and [name_to_json(t) for t in self.titles]
+        dtype = None if self.dtype is None else str(self.dtype)
+        return dict(names=names, excluded=excluded, is_array=self.is_array, dtype=dtype, titles=titles)
 
     @classmethod
     def from_json(cls,
@@ -319,8 +392,10 @@ class Table:
             if d["how"] not in EXCLUDED or type(d["at"]) is not int:
                 raise ValueError(f"an excluded column is {d['how']!r} at {d['at']!r}")
         excluded = Excluded([(d["at"], d["how"], column_from_json(d["column"])) for d in state["excluded"]])
-        names = [tuple(n) if isinstance(n, list) else n for n in state["names"]]
-        return cls(Schema(columns), names, excluded, state["is_array"])
+        names, titles = map(name_from_json, state["names"]), state.get("titles")
+        dtype = np.dtype(state["dtype"]) if state.get("dtype") else None
+        titles = titles and [name_from_json(t) for t in titles]
+        return cls(Schema(columns), list(names), excluded, state["is_array"], None, dtype, titles)
 
 def dropped(
     X, # A table
