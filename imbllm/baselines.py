@@ -525,8 +525,8 @@ _GENERATORS = [ # generators of numbers, as they are and rounded to the table
 _LANGUAGE_MODELS = [
     *(Method(name, _language_model(kind)) for name, kind in _LLM.items()),
     Method('ImbLLM-classifier', _language_model(ImbLLM), opinion=True),
-    Method('ImbLLM-plain', _language_model(ImbLLM, finetune_on='minor+interpolate')),
-    Method('ImbLLM-inter', _language_model(ImbLLM, finetune_on='minor'))]
+    Method('ImbLLM-plain', _language_model(ImbLLM, finetune_on='minor+interpolate', relations=None)),
+    Method('ImbLLM-inter', _language_model(ImbLLM, finetune_on='minor', relations=None))]
 
 METHODS = {m.name: m for m in (*_CONTROLS, *_GENERATORS, *_LANGUAGE_MODELS)}
 

@@ -26,7 +26,7 @@ from .finetuning import write_atomically
 from .classifier import opinion_pool
 from .core import in_parallel
 from .oversampler import ImbLLM
-from .metrics import DIRECTIONS, Space, classification_scores, dcr, diversity_scores
+from .metrics import DIRECTIONS, Space, classification_scores, dcr, diversity_scores, impossible_pairs
 from .schema import decode_column, frame_of, infer_schema, nearest_codes
 
 # %% ../nbs/27_benchmark.ipynb #8e8716fd
@@ -188,9 +188,16 @@ def _valid(Z_new, Z):
     "Share of new rows of which the table could have had every cell."
     return float(fits(Z_new, Z).all(1).mean())
 
+def _pairs(new, problem):
+    "Mean share of new rows, and of test rows, with a pair of values that no training row has, over pairs of columns."
+    if isinstance(new, np.ndarray): return {}
+    found = impossible_pairs(problem.X, new, problem.X_test)
+    if not len(found): return {}
+    return dict(impossible_pairs=float(found.new.mean()), impossible_pairs_real=float(found.held_out.mean()))
+
 def _judged(new, Z_new, problem, cell):
     "What new rows are, without any classifier: how many, how valid, how diverse and how far from real ones."
-    out = dict(new_rows=len(new), valid=_valid(Z_new, problem.Z))
+    out = dict(new_rows=len(new), valid=_valid(Z_new, problem.Z)) | _pairs(new, problem)
     unseen, seen, uncut = problem.minority(cell)
     if len(unseen) < 3: return out
     frame = decoded(problem.schema, new) if isinstance(new, np.ndarray) else new
@@ -233,8 +240,9 @@ def measure(
 
     Returns `scores` of each classifier, `diversity` of the new rows and quantiles of distances `dcr` to `unseen` and to
     `seen` rows, `from_unseen` rows to new ones, and the same Euclidean, `from_unseen_euclidean` (none for fewer than
-    three minority rows to test on), how many `new_rows` there are, the share that is `valid`, and the seconds. Raises
-    whatever the method raises.
+    three minority rows to test on), how many `new_rows` there are, the share that is `valid`, the mean share with a
+    pair of values that no training row has (`impossible_pairs`; of test rows `impossible_pairs_real`), and the seconds.
+    Raises whatever the method raises.
     """
     method = get_method(cell.method)
     problem = _Problem(cell, method.every_row)

@@ -6,8 +6,10 @@
 __all__ = ['main']
 
 # %% ../nbs/34_cli.ipynb #38feab36
-import argparse, difflib, json, re, sys, time, warnings
+import argparse, difflib, json, re, shutil, sys, time, warnings
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from imbllm.files import (
     STREAM, SUFFIXES, Addition, CommandError, TextTable, arrow_rows, cast, check_parent, is_parquet, kept_names,
     no_rows, open_parquet, open_table, parquet_frame, read_table, save, sniffed_separator, suffix_of, write_file,
@@ -246,6 +248,7 @@ def _sampler(args, strategy, features):
                     categorical_features=_categorical(args.categorical, features) or None)
     excluded = _excluded(args.exclude, features)
     if excluded: settings["exclude"] = excluded
+    if args.relations != "auto": settings["relations"] = None if args.relations == "none" else args.relations
     return getattr(oversampler, args.method)(**settings)
 
 # %% ../nbs/34_cli.ipynb #54d99267
@@ -349,6 +352,76 @@ def _stream(sampler, wanted, y, given):
         for rows in sampler.sample_stream(n, label, given):
             yield rows.assign(**{y.name: _repeated({label: len(rows)}, y)})
 
+# %% ../nbs/34_cli.ipynb #80d6a7fc
+_NEW = "imbllm-" # what the names of new parts begin with
+_PER_PART = 50_000 # new rows in a part, at most
+_LEARNT = 20_000 # rows that are learnt of each class that does not grow, if the user does not say how many
+
+def _given_parts(folder):
+    "The Parquet files of a folder that are not ours."
+    return [p for p in sorted(folder.iterdir()) if p.suffix in (".parquet", ".pq") and not p.name.startswith(_NEW)]
+
+class _Folder:
+    "The Parquet parts of a folder, read one after the other."
+    def __init__(self, path):
+        self.path = path
+        self.parts = [_BigTable(p) for p in _given_parts(path)]
+        self.names, self.schema = self.parts[0].names, self.parts[0].schema
+        for part in self.parts:
+            if not part.schema.equals(self.schema):
+                raise ValueError(f"{part.path}: its columns or types are not those of {self.parts[0].path.name}.")
+
+    def __len__(self): return sum(map(len, self.parts))
+
+    def column(self, name):
+        "One column of all parts."
+        return self._joined(part.column(name) for part in self.parts)
+
+    def rows(self, kept):
+        "The rows that the mask `kept` names."
+        first, frames = 0, []
+        for part in self.parts:
+            frames.append(part.rows(kept[first:first + len(part)]))
+            first += len(part)
+        return self._joined(frames)
+
+    def _joined(self, parts):
+        import pandas as pd
+        return _Part(self.path, self.names, pd.concat([part.frame for part in parts], ignore_index=True))
+
+# %% ../nbs/34_cli.ipynb #ddd29797
+def _shards(wanted, seed, size=_PER_PART):
+    "Parts of at most `size` new rows: the class, the rows and the seed of each."
+    import numpy as np
+    def seeded(*key): return int(np.random.SeedSequence([seed, *key]).generate_state(1)[0] >> 1)
+    return [(label, min(size, n - first), seeded(c, k)) for c, (label, n) in enumerate(wanted.items())
+            for k, first in enumerate(range(0, n, size))]
+
+@lru_cache(1)
+def _loaded(method, model, saved):
+    "The sampler that was saved in the folder `model` at the time `saved`, read once by each process."
+    from imbllm import oversampler
+    return getattr(oversampler, method).load(model)
+
+def _write_shard(path, shard, sampler, schema, y, given, mark):
+    "Draw the rows of a part and write it, whole or not at all; a part that is there stays. `y` is like the labels."
+    if path.exists(): return
+    label, n, seed = shard
+    rows = _loaded(*sampler).sample_stream(n, label, given, random_state=seed, n_jobs=1)
+    labelled = (frame.assign(**{y.name: _repeated({label: len(frame)}, y)}) for frame in rows)
+    def write(part): _write_parts(part, SimpleNamespace(schema=schema), schema.names, labelled, mark, new_only=True)
+    write_file(path, write)
+
+def _write_shards(tasks, address):
+    "Write all parts, one after the other, or by the workers of the Dask cluster at an address."
+    if address is None:
+        for task in tasks: _write_shard(*task)
+        return
+    try: from distributed import Client
+    except ImportError as e: raise CommandError("--dask needs Dask. Type pip install 'dask[distributed]'.") from e
+    with Client(address) as client: # which gives the tasks of a worker that is lost to another one
+        client.gather([client.submit(_write_shard, *task, pure=False) for task in tasks])
+
 # %% ../nbs/34_cli.ipynb #4e6698da
 def _check_big(args, source, out):
     "The table of `--by-parts`, if the options fit it."
@@ -378,11 +451,75 @@ def _by_parts(args, source, out):
     write_file(out, write)
     return y, pd.concat([y, _repeated(wanted, y)], ignore_index=True)
 
+# %% ../nbs/34_cli.ipynb #bbe30efb
+def _plan(args, parts, wanted):
+    "What makes the new parts what they are, as JSON: another plan makes other parts."
+    how = {name: getattr(args, name) for name in ("target", "method", "llm", "epochs", "candidates", "seed", "given",
+           "categorical", "exclude", "drop_copies", "mark", "by_parts")}
+    sizes = {part.path.name: len(part) for part in parts.parts}
+    return json.dumps(how | dict(given_parts=sizes, new_rows={str(k): int(n) for k, n in wanted.items()}),
+                      indent=1)
+
+def _check_folder(args, out, plan):
+    "Make the folder of new parts; what another plan has left there is removed, if the user says so."
+    from imbllm.core import write_atomically
+    own = out/"_imbllm"
+    if (own/"plan.json").exists() and (own/"plan.json").read_text(encoding="utf-8") != plan:
+        if not args.force:
+            raise CommandError(f"{out} has new parts of another table or with other options; give another name, or "
+                               "--force to replace them.")
+        (own/"plan.json").unlink()
+        for part in out.glob(f"{_NEW}*"): part.unlink()
+        shutil.rmtree(own)
+    own.mkdir(parents=True, exist_ok=True)
+    write_atomically(own/"plan.json", lambda part: Path(part).write_text(plan, encoding="utf-8"))
+    return own
+
+def _fitted(args, parts, y, wanted, model):
+    "Fit the sampler and save it in the folder `model`, if it is not there yet; gives the cells of `--given`."
+    part = parts.rows(_kept(y, wanted, args.by_parts or _LEARNT, args.seed))
+    X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
+    sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
+    if given: _check_given(sampler, X, given)
+    if not model.exists(): sampler.fit(X, y_part).set_params(sampling_strategy="auto").save(model) # the plan has sizes
+    return given
+
+def _by_folder(args, source, out):
+    "Write new parts for a folder of Parquet parts; gives the labels before and after."
+    import pandas as pd, pyarrow as pa
+    if out.is_file(): raise CommandError(f"{out} is a file; new parts of a folder need a folder.")
+    check_parent(out)
+    _reading(args, _given_parts(source)[0])
+    parts = _Folder(source)
+    _check_names(args, _Part(source, parts.names))
+    if not len(parts): raise no_rows(source)
+    column = parts.column(args.target)
+    y = _labels(column, args.target)
+    wanted = _to_draw(_wanted(args.strategy, column, y), y)
+    if not wanted: return y, y
+    model = _check_folder(args, out, _plan(args, parts, wanted))/"model"
+    given = _fitted(args, parts, y, wanted, model)
+    dropped = _dropped(_excluded(args.exclude, [n for n in parts.names if n != args.target]))
+    schema = pa.schema([f for f in parts.schema if f.name not in dropped], parts.schema.metadata)
+    shards = _shards(wanted, args.seed)
+    names = [out/f"{_NEW}{k:05d}.parquet" for k in range(len(shards))]
+    sampler = args.method, str(model), model.stat().st_mtime_ns
+    tasks = [(path, shard, sampler, schema, y[:0], given, args.mark) for path, shard in zip(names, shards)]
+    _write_shards([task for task in tasks if not task[0].exists()], args.dask)
+    return y, pd.concat([y, _repeated(wanted, y)], ignore_index=True)
+
 # %% ../nbs/34_cli.ipynb #1e715872
 def _summary(before, after, target):
     import pandas as pd
     table = pd.DataFrame({"before": before.value_counts(), "after": after.value_counts()}).fillna(0).astype(int)
     return table.sort_index().rename_axis(target).reset_index().to_string(index=False)
+
+def _oversample_folder(args, source, out):
+    "Write new parts for a folder of Parquet parts, and print a summary."
+    start = time.perf_counter()
+    y, y_res = _by_folder(args, source, out)
+    print(_summary(y, y_res, args.target))
+    print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; their parts are in {out}")
 
 def _oversample(args):
     """Read a table, rebalance it, write it and print a summary.
@@ -391,6 +528,8 @@ def _oversample(args):
     be used.
     """
     source, out = Path(args.input), Path(args.output)
+    if source.is_dir() and _given_parts(source): return _oversample_folder(args, source, out)
+    if args.dask: raise CommandError("--dask is for a folder of Parquet parts.")
     to_stream = str(out) == STREAM
     if not to_stream: suffix_of(out)
     _check_source(source)
@@ -583,6 +722,9 @@ def _add_method(add):
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
+    add("--relations", choices=("auto", "find", "none"), default="auto", help="rules that all given rows keep, such as "
+        "sums, orders of dates and a city's country: found and kept in new rows unless the method has none (auto), "
+        "always (find), or never (default: auto)")
     add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows "
         "(default: 0)")
     add("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not "
@@ -605,6 +747,8 @@ def _add_writing(add):
         "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "
         "by parts, and learn from N rows, at most, of each class that does not grow")
+    add("--dask", metavar="ADDRESS", help="for a folder of Parquet parts: the workers of this Dask cluster write the "
+        "new parts")
     add("--force", action="store_true", help="replace OUT if it exists")
     add("--quiet", action="store_true", help="no progress bars")
 
@@ -612,9 +756,11 @@ def _add_oversample(commands):
     parser = _command(commands, "oversample", _oversample, "add rows of the rare classes to a table in a file",
         "Add rows of the rare classes to a table. Given rows come first in the output, as they were, to the byte.")
     add = parser.add_argument
-    add("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard input")
+    add("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard "
+        "input; or a folder of Parquet parts")
     add("--target", metavar="COL", required=True, help="column with the label")
-    add("-o", "--output", metavar="OUT", required=True, help="table to write, by its suffix; or - for standard output")
+    add("-o", "--output", metavar="OUT", required=True, help="table to write, by its suffix; or - for standard "
+        "output; of a folder, the folder for new parts, which may be the same one")
     _add_reading(parser)
     _add_method(add)
     _add_writing(add)

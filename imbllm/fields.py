@@ -628,7 +628,8 @@ class _TiedFields:
     def _found(self, model, states, at, column, now, open_, own, temperature):
         "Log-probability of the branches `own` of the states `now`, `(k,)`."
         out = np.zeros(len(at))
-        some, column, now, open_, own = (torch.as_tensor(v, device=states.device) for v in (at, column, now, open_, own))
+        tensors = (torch.as_tensor(v, device=states.device) for v in (at, column, now, open_, own))
+        some, column, now, open_, own = tensors
         for rows, logits in _logits_of(model, self.choices, states[some], column, now):
             found = self.choices.log_probs(logits, now[rows], temperature, open_[rows])
             out[rows.cpu().numpy()] = found.gather(1, own[rows, None])[:, 0].double().cpu().numpy()

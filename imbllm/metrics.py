@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'xgboost', 'classification_scores', 'Space', 'dcr', 'nndr', 'close_probability', 'coverage', 'prdc',
-           'diversity_scores', 'ExchangeRate', 'exchange_rate']
+           'diversity_scores', 'ExchangeRate', 'exchange_rate', 'impossible_pairs']
 
 # %% ../nbs/22_metrics.ipynb #f707a345
 from numbers import Integral
@@ -481,3 +481,42 @@ def exchange_rate(
     low, high = _worth_interval(sizes, curve, augmented, given, rng)
     return ExchangeRate(float(n_new.mean()), float(worth), float(low), float(high), given, int(sizes[-1]),
                         pd.DataFrame(curve, columns=sizes), augmented)
+
+# %% ../nbs/22_metrics.ipynb #6c8798ae
+_FEW_VALUES = 200 # of a column of numbers whose pairs are counted; categories may have any number
+
+def _coded(schema, X):
+    "Codes of the columns that are counted, `(n, k)`; -1 for a cell that the schema does not know."
+    few = [(i, c) for i, c in enumerate(schema.columns) if not c.ordered or len(c) <= _FEW_VALUES]
+    codes = [np.where(exact, code, -1) for code, exact in (encode_nearest(c, X.iloc[:, i]) for i, c in few)]
+    return [c for _, c in few], np.stack(codes, axis=1) if few else np.empty((len(X), 0), dtype=int)
+
+def _unseen_pairs(real, new, sizes):
+    "Share of the rows `new` whose pair of codes no row of `real` has, for each pair of columns, `(k, k)`."
+    out = np.zeros((len(sizes), len(sizes)))
+    for a in range(len(sizes)):
+        for b in range(a):
+            known = np.unique(real[:, a] * sizes[b] + real[:, b])
+            there = (new[:, [a, b]] >= 0).all(1)
+            out[a, b] = (there & ~np.isin(new[:, a] * sizes[b] + new[:, b], known)).mean()
+    return out
+
+def impossible_pairs(
+    real:pd.DataFrame, # Real rows, `(n, d)`
+    new:pd.DataFrame, # New rows, `(m, d)`
+    held_out:pd.DataFrame|None=None, # Real rows that are not among `real`, `(h, d)`
+) -> pd.DataFrame: # A row for each pair of columns, the worst first
+    """How often new rows hold a pair of values that no real row has, for each pair of columns with few values.
+
+    `new` is the share of new rows with such a pair, `held_out` that of real rows that were held out, if there are some.
+    The pairs are in the order of the difference. Categories count, and numbers and dates with at most 200 values.
+    """
+    schema = infer_schema(real)
+    columns, seen = _coded(schema, real)
+    sizes = [len(c) for c in columns]
+    rates = [_unseen_pairs(seen, _coded(schema, X[schema.names])[1], sizes) for X in (new, held_out) if X is not None]
+    pairs = [(b, a) for a in range(len(sizes)) for b in range(a)]
+    out = pd.DataFrame({"column": [columns[a].name for a, _ in pairs], "other": [columns[b].name for _, b in pairs]})
+    for name, rate in zip(("new", "held_out"), rates): out[name] = [rate[b, a] for a, b in pairs]
+    excess = out.new - (out.held_out if held_out is not None else 0)
+    return out.iloc[np.argsort(-excess.to_numpy(), kind="stable")].reset_index(drop=True)

@@ -122,7 +122,7 @@ class Cells:
         "The cells of a frame."
         out = cls(columns, np.full((len(X), len(columns)), -1))
         for j, col in enumerate(columns):
-            if col.name not in names: continue
+            if not j or col.name not in names: continue # the label takes no part
             s = X[col.name].reset_index(drop=True)
             out.codes[:, j], exact = encode_nearest(col, s)
             new = np.flatnonzero(~exact & s.notna().to_numpy())
@@ -1692,8 +1692,9 @@ def find_relations(
     sets = [r for r in _find_sets(search, decided, twin) if r.at[-1] not in computed and not computed & set(r.at[:-1])
             and not any(set(r.at) <= set(f.at) for f in formulas) and not set(r.at) <= hot]
     tied = decided | {(a, b) for r in [*dates, *sets, *formulas] for a in r.at for b in r.at}
-    found += dates + pairs + sets + formulas + _find_inequalities(search, formulas) + _find_gaps(search)
-    found += _find_combinations(search, tied, twin, hot)
+    inequalities = _find_inequalities(search, formulas)
+    found += dates + pairs + sets + formulas + inequalities + _find_gaps(search)
+    found += _find_combinations(search, tied | {tuple(r.at) for r in inequalities}, twin, hot)
     return Relations(found, columns, _find_soft(search, tied, found))
 
 def _untangled(formulas):

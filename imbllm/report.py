@@ -15,14 +15,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import precision_recall_curve, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 from xgboost import XGBClassifier
 from .core import write_atomically
-from .metrics import Space, classification_scores, close_probability, prdc
+from .metrics import Space, classification_scores, close_probability, impossible_pairs, prdc
+from .relations import find_relations
 from .plots import ROW_COLORS
-from .rows import association_heatmap, associations, distance_histogram, marginal_plot, pair_plot, row_map
+from .rows import association_heatmap, associations, distance_ecdf, marginal_plot, pair_plot, row_map
 from .frames import as_frame, is_foreign
 from .privacy import dcr_share
 from .schema import check_columns, encode_column, infer_schema
@@ -233,11 +234,12 @@ def _privacy(real, synthetic, unseen, space, rows):
 
 # %% ../nbs/31_report.ipynb #84c1b6af
 def _nearer(synthetic, real, unseen, space, seed):
-    "Which share of the synthetic rows is nearer to a real row than to an unseen one; nothing without unseen rows."
-    if unseen is None: return ""
-    s = dcr_share(synthetic, real, unseen, space, 200, seed)
+    "Which share of the synthetic rows is nearer to a real row than to an unseen one; None without unseen rows."
+    return None if unseen is None else dcr_share(synthetic, real, unseen, space, 200, seed)
+
+def _nearer_sentence(s, real, unseen):
     return (f"{s['share']:.0%} of the synthetic rows are nearer to a real row of their classes than to an unseen one; "
-            f"as {len(real):,} rows and {len(unseen):,} are compared, {s['expected']:.0%} would be if nothing were "
+            f"as {real:,} rows and {unseen:,} are compared, {s['expected']:.0%} would be if nothing were "
             f"given away (95 % of the time {s['low']:.0%} to {s['high']:.0%}).")
 
 # %% ../nbs/31_report.ipynb #e9f1dd8b
@@ -252,6 +254,11 @@ def _three_ways(known, new, Z_test, seed):
     moved = plain/np.bincount(codes)
     return dict(zip(_WAYS, [(plain, plain.argmax(1)), (plain, moved.argmax(1)), (both, both.argmax(1))]))
 
+def _curves(truth, rare, ways):
+    "Recall and precision of the rarest class at every threshold, without and with synthetic rows, by way."
+    found = {way: precision_recall_curve(truth == rare, ways[way][0][:, rare]) for way in (_WAYS[0], _WAYS[2])}
+    return {way: (recall, precision) for way, (precision, recall, _) in found.items()}
+
 def _measured(codes, rare, ways):
     "The scores of each way, by `(way, score)`."
     found = {way: classification_scores(codes, p, rare, pred) for way, (p, pred) in ways.items()}
@@ -261,29 +268,50 @@ def _measured(codes, rare, ways):
 _RESAMPLES = 30 # bootstrap samples; a standard error from so many is itself uncertain by an eighth
 
 def _on_test(known, new, unseen, rare, seed):
-    "Scores on unseen rows, and their standard errors over bootstrap samples of each class."
+    "Scores on unseen rows, their standard errors over bootstrap samples of each class, and curves."
     Z_test, truth = unseen
     ways, rng = _three_ways(known, new, Z_test, seed), np.random.default_rng(seed)
     members = [np.flatnonzero(truth == c) for c in np.unique(truth)]
     def resampled():
         i = np.concatenate([rng.choice(m, len(m)) for m in members])
         return _measured(truth[i], rare, {way: (p[i], pred[i]) for way, (p, pred) in ways.items()})
-    return pd.Series(_measured(truth, rare, ways)), pd.DataFrame([resampled() for _ in range(_RESAMPLES)]).std()
+    error = pd.DataFrame([resampled() for _ in range(_RESAMPLES)]).std()
+    return pd.Series(_measured(truth, rare, ways)), error, _curves(truth, rare, ways)
 
 def _cross_validated(known, new, rare, seed):
-    "Mean scores over up to 5 folds of the known rows, and their standard errors."
+    "Mean scores over up to 5 folds of the known rows, their standard errors, and curves of all folds together."
     Z, codes = known
     k = min(5, np.bincount(codes).min())
-    folds = StratifiedKFold(k, shuffle=True, random_state=seed).split(Z, codes)
-    found = pd.DataFrame([_measured(codes[out], rare, _three_ways((Z[rows], codes[rows]), new, Z[out], seed))
-                          for rows, out in folds])
-    return found.mean(), found.std()/k**.5
+    folds = list(StratifiedKFold(k, shuffle=True, random_state=seed).split(Z, codes))
+    parts = [_three_ways((Z[rows], codes[rows]), new, Z[out], seed) for rows, out in folds]
+    found = pd.DataFrame([_measured(codes[out], rare, ways) for (_, out), ways in zip(folds, parts)])
+    pooled = {way: (np.concatenate([ways[way][0] for ways in parts]), None) for way in _WAYS}
+    return found.mean(), found.std()/k**.5, _curves(np.concatenate([codes[out] for _, out in folds]), rare, pooled)
 
 # %% ../nbs/31_report.ipynb #3a8aacca
 def _check_test_classes(truth, rare, label):
     n = (truth == rare).sum()
     if not 0 < n < len(truth):
         raise ValueError(f"test needs rows of class {label!r} and of another; it has {n} of {len(truth)}.")
+
+def _downstream(real, synthetic, target, test, seed):
+    "What `downstream_scores` returns, and the curves of precision and recall."
+    tables = _Tables(target, real, synthetic, test, [])
+    labels, schema = np.unique(real[target].astype(object)), infer_schema(tables.together())
+    known, new, *unseen = ((schema.numeric(f[tables.features]), np.searchsorted(labels, f[target].astype(object)))
+                           for f in tables.all)
+    sizes = np.bincount(known[1])
+    rare = int(sizes.argmin())
+    if unseen:
+        _check_test_classes(unseen[0][1], rare, labels[rare])
+        mean, error, curves = _on_test(known, new, unseen[0], rare, seed)
+    elif sizes.min() < 2:
+        raise ValueError(f"Class {labels[rare]!r} has a single real row, so there is nothing to cross-validate; "
+                         "give a test table.")
+    else: mean, error, curves = _cross_validated(known, new, rare, seed)
+    both = pd.concat(dict(mean=pd.Series(dict(mean)), error=pd.Series(dict(error))), axis=1) # by way and score
+    table = both.unstack(1).swaplevel(axis=1)
+    return table.loc[list(_WAYS), [(score, what) for score in _SCORES for what in ("mean", "error")]], curves
 
 def downstream_scores(
     real:pd.DataFrame, # Real rows with their label
@@ -300,22 +328,7 @@ def downstream_scores(
     test table that lacks the rarest class or any other, and for a rarest class with a single row where there is no test
     table.
     """
-    tables = _Tables(target, real, synthetic, test, [])
-    labels, schema = np.unique(real[target].astype(object)), infer_schema(tables.together())
-    known, new, *unseen = ((schema.numeric(f[tables.features]), np.searchsorted(labels, f[target].astype(object)))
-                           for f in tables.all)
-    sizes = np.bincount(known[1])
-    rare = int(sizes.argmin())
-    if unseen:
-        _check_test_classes(unseen[0][1], rare, labels[rare])
-        mean, error = _on_test(known, new, unseen[0], rare, random_state)
-    elif sizes.min() < 2:
-        raise ValueError(f"Class {labels[rare]!r} has a single real row, so there is nothing to cross-validate; "
-                         "give a test table.")
-    else: mean, error = _cross_validated(known, new, rare, random_state)
-    both = pd.concat(dict(mean=pd.Series(dict(mean)), error=pd.Series(dict(error))), axis=1) # by way and score
-    table = both.unstack(1).swaplevel(axis=1)
-    return table.loc[list(_WAYS), [(score, what) for score in _SCORES for what in ("mean", "error")]]
+    return _downstream(real, synthetic, target, test, random_state)[0]
 
 # %% ../nbs/31_report.ipynb #921d8ddf
 @dataclass
@@ -351,9 +364,22 @@ class _Found:
     classes:list
     privacy:pd.DataFrame
     distances:dict
-    nearer:str # A sentence, or nothing
+    nearer:dict # Share of rows nearer to a real than to an unseen one, and what is expected; None without unseen rows
+    nearest:tuple # Some synthetic rows, their nearest real rows, and the distances
     scores:pd.DataFrame # None if they could not be measured,
-    refused:list # and why
+    curves:dict # Recall and precision, by way; empty without scores
+    refused:list # and why there are none
+
+    @property
+    def nearer_sentence(self):
+        if self.nearer is None: return ""
+        return _nearer_sentence(self.nearer, len(self.distances["real"]), len(self.distances["unseen"]))
+
+def _nearest(rows, known, space):
+    "Rows, the known row that is nearest to each, and its distance."
+    blocks = [(D.argmin(1), D.min(1)) for _, D in space.blocks(space.points(rows), space.points(known))]
+    i, distance = (np.concatenate(parts) for parts in zip(*blocks))
+    return rows, known.iloc[i], distance
 
 def _measure_privacy(tables, labels, space, most, rng, seed):
     "Copies and distances of the synthetic rows, beside real and unseen ones of the same classes."
@@ -363,16 +389,17 @@ def _measure_privacy(tables, labels, space, most, rng, seed):
     unseen = None if unseen is None or not len(unseen) else _cut(unseen, most, rng)
     old = _cut(same_classes(tables.real), most, rng)
     known = _cut(tables.real[tables.features], 100*most, rng)
-    return *_privacy(known, new, unseen, space, old), _nearer(new, old, unseen, space, seed)
+    nearer, nearest = _nearer(new, old, unseen, space, seed), _nearest(_cut(new, 10, rng), known, space)
+    return *_privacy(known, new, unseen, space, old), nearer, nearest
 
 def _measure_usefulness(tables, most, rng, seed):
     "Scores of classifiers; without test rows None, if they cannot be had, and why."
     cut = [_cut(f, most, rng) for f in tables.all]
     test = cut[2] if len(cut) > 2 else None
-    try: return downstream_scores(cut[0], cut[1], tables.target, test, seed), []
+    try: return *_downstream(cut[0], cut[1], tables.target, test, seed), []
     except ValueError as e:
         if test is not None: raise
-        return None, [str(e)]
+        return None, {}, [str(e)]
 
 # %% ../nbs/31_report.ipynb #28f989e0
 def _cut_notes(tables, n_classes, max_classes, max_rows):
@@ -393,10 +420,10 @@ def _measure(tables, max_rows, max_classes, seed):
     space = Space(pd.concat([tables.real[features], tables.synthetic[features]], ignore_index=True))
     labels = tables.synthetic[tables.target].value_counts().index
     classes = [_measure_class(tables, label, space, max_rows, seed) for label in labels[:max_classes]]
-    privacy, distances, nearer = _measure_privacy(tables, labels, space, max_rows, rng, seed)
-    scores, refused = _measure_usefulness(tables, 10*max_rows, rng, seed)
+    privacy, distances, nearer, nearest = _measure_privacy(tables, labels, space, max_rows, rng, seed)
+    scores, curves, refused = _measure_usefulness(tables, 10*max_rows, rng, seed)
     tables.notes += _cut_notes(tables, len(labels), max_classes, max_rows)
-    return _Found(tables, classes, privacy, distances, nearer, scores, refused)
+    return _Found(tables, classes, privacy, distances, nearer, nearest, scores, curves, refused)
 
 # %% ../nbs/31_report.ipynb #371d0478
 _INK = "#010203"
@@ -414,15 +441,17 @@ def _raw_svg(draw, size):
         figure.savefig(out, format="svg", transparent=True, metadata=no_stamp)
     return out.getvalue()[out.getvalue().index("<svg"):]
 
-def _svg(draw, alt, number, size=(4., 2.7)):
+def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
     """What `draw` makes of fresh axes, as an SVG element with a text for those who do not see it; `number` keeps its
-    ids apart from those of others."""
+    ids apart from those of others. It is never shown smaller than `least` pixels a point, so that text stays legible:
+    8 points are 10 pixels."""
     svg = _raw_svg(draw, size)
     for color, css in _INKS.items(): svg = svg.replace(color, css)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>c{number}-", svg)
     view = re.search(r'viewBox="[^"]*"', svg)[0]
-    head = f'<svg {view} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{html.escape(alt)}">'
+    head = (f'<svg {view} style="min-width:{72*size[0]*least:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'role="img" aria-label="{html.escape(alt)}">')
     return Markup(head + svg[svg.index(">") + 1:])
 
 # %% ../nbs/31_report.ipynb #93315c04
@@ -430,8 +459,8 @@ class _Charts:
     "Draws charts for the template, each with a number of its own."
     def __init__(self): self.number = itertools.count(1)
 
-    def __call__(self, draw, alt, caption, size=(4., 2.7), wide=False):
-        return dict(svg=_svg(draw, alt, next(self.number), size), caption=caption, wide=wide)
+    def __call__(self, draw, alt, caption, size=(3.6, 2.6), wide=False, least=1.26):
+        return dict(svg=_svg(draw, alt, next(self.number), size, least), caption=caption, wide=wide)
 
 # %% ../nbs/31_report.ipynb #78c88cf5
 def _number(v, form=".3f", beyond=False):
@@ -451,13 +480,13 @@ def _columns_table(gaps):
     head = _head("column", "kind", "gap", "chance", *text[1:], "real: missing", "synthetic: missing", text=text)
     return dict(head=head, rows=rows)
 
-def _column_chart(c, line, chart):
+def _column_chart(c, line, chart, size=(3.6, 2.6)):
     "The shares of a column's values; `line` is the column's line of the gaps."
     alt = (f"Shares of the values of {line.column} among real and synthetic rows. Typical are {line.real} (real) and "
            f"{line.synthetic} (synthetic); the gap is {line.gap:.3f}.")
     luck = "beyond" if line.gap > line.chance else "within"
     caption = f"{line.column}: gap {line.gap:.3f}, {luck} chance ({line.chance:.3f})"
-    return chart(lambda ax: marginal_plot(c.real, c.synthetic, line.column, ax), alt, caption)
+    return chart(lambda ax: marginal_plot(c.real, c.synthetic, line.column, ax), alt, caption, size)
 
 def _columns_section(c, chart, most):
     charts = [_column_chart(c, line, chart) for line in c.gaps.head(most).itertuples()]
@@ -467,16 +496,16 @@ def _columns_section(c, chart, most):
 # %% ../nbs/31_report.ipynb #7eaf0b3c
 def _heatmap_charts(there, now, kept, chart):
     "Associations of the columns kept: among real rows, among synthetic ones, and the difference."
-    width = .32*len(kept) + 1.6
+    width = .36*len(kept) + 1.4
     size = max(3.4, width + .6), max(2.8, width)
     def one(title, table):
         alt = f"Heat map of the associations of the columns, {title}."
-        return chart(lambda ax: association_heatmap(table.loc[kept, kept], ax), alt, title, size)
+        return chart(lambda ax: association_heatmap(table.loc[kept, kept], ax), alt, title, size, wide=True, least=1.44)
     return [one("real rows", there), one("synthetic rows", now), one("synthetic minus real", now - there)]
 
-def _pair_chart(c, a, b, there, now, chart):
+def _pair_chart(c, a, b, there, now, chart, size=(3.6, 2.9)):
     text = f"{a} and {b}: association {there.loc[a, b]:.2f} among real rows, {now.loc[a, b]:.2f} among synthetic ones"
-    return chart(lambda ax: pair_plot(c.real, c.synthetic, b, a, ax, 300), f"Points of {text}.", text, (4., 3.))
+    return chart(lambda ax: pair_plot(c.real, c.synthetic, b, a, ax, 300), f"Points of {text}.", text, size)
 
 def _pairs_section(c, chart, most=12, pairs=4):
     "None for a single column, or too few rows."
@@ -491,7 +520,8 @@ def _pairs_section(c, chart, most=12, pairs=4):
     names = [(change.columns[i[k]], change.columns[j[k]]) for k in worst]
     note = f"Shown are the {len(kept)} of {len(change)} columns that changed most." if len(kept) < len(change) else ""
     return dict(heatmaps=_heatmap_charts(there, now, kept, chart), note=note,
-                worst=[_pair_chart(c, a, b, there, now, chart) for a, b in names])
+                worst=[_pair_chart(c, a, b, there, now, chart) for a, b in names],
+                thumbnail=lambda size: _pair_chart(c, *names[0], there, now, chart, size))
 
 # %% ../nbs/31_report.ipynb #e7cba011
 _ROW_SCORES = dict(
@@ -515,7 +545,7 @@ def _map_chart(c, chart):
     unseen = c.unseen if c.unseen is not None and len(c.unseen) >= 3 else None
     alt = (f"Real{', unseen' if unseen is not None else ''} and synthetic rows as points on the first two principal "
            "components of the real rows.")
-    return chart(lambda ax: row_map(c.real, c.synthetic, unseen, ax, 300), alt, _MAP_CAPTION, (4.6, 3.6), wide=True)
+    return chart(lambda ax: row_map(c.real, c.synthetic, unseen, ax, 300), alt, _MAP_CAPTION, (3.8, 3.4), wide=True)
 
 def _rows_section(c, chart):
     rows = [[name, _number(c.scores.get(key))] for key, name in _ROW_SCORES.items()]
@@ -542,20 +572,30 @@ def _privacy_table(privacy):
     rows = [[name, *(cell(key, v) for v in privacy.loc[key])] for key, name in names.items()]
     return dict(head=_head("", *(heads[c] for c in privacy)), rows=rows)
 
-def _draw_distances(distances, ax):
-    "Distances to the closest real row, with the legend above: a phone has no room beside."
-    legend = distance_histogram(distances, ax).get_legend()
-    legend.set_loc("lower center")
-    legend.set_bbox_to_anchor((.5, 1))
+def _cell_text(v):
+    "A cell of a table as a short text."
+    text = "–" if pd.isna(v) else " ".join(str(v).split())
+    return text if len(text) <= 24 else text[:23] + "…"
+
+def _nearest_table(nearest, most=12):
+    "Synthetic rows, and beneath each cell that of the nearest real row where it differs."
+    rows, known, distance = nearest
+    names = list(rows)[:most]
+    def cells(i): return [(_cell_text(rows[c].iloc[i]), _cell_text(known[c].iloc[i])) for c in names]
+    note = f"The first {most} of {rows.shape[1]} columns." if rows.shape[1] > most else ""
+    return dict(head=names, note=note, rows=[dict(distance=f"{distance[i]:.3f}", cells=cells(i))
+                                             for i in np.argsort(distance, kind="stable")])
 
 def _privacy_section(found, chart):
     medians = ", ".join(f"{np.median(d):.3f} ({name})" for name, d in found.distances.items())
     distances = chart(
-        lambda ax: _draw_distances(found.distances, ax),
-        f"Densities of the distances to the closest real row; medians are {medians}.",
-        "Distances to the closest real row. Synthetic rows whose curve lies left of the others are nearer than usual.",
-        (4.6, 3.2), wide=True)
-    return dict(table=_privacy_table(found.privacy), charts=[distances], nearer=found.nearer,
+        lambda ax: distance_ecdf(found.distances, ax),
+        f"Cumulative shares of the distances to the closest real row; medians are {medians}.",
+        "Distances to the closest real row: the height of a line is the share of rows that are at least as near. A "
+        "line of synthetic rows that lies left of the others says that they are nearer than usual.",
+        (3.8, 3.2), wide=True)
+    return dict(table=_privacy_table(found.privacy), charts=[distances], nearer=found.nearer_sentence,
+                nearest=_nearest_table(found.nearest),
                 has_test="unseen" in found.privacy, near_usable=np.quantile(found.distances["real"], .05) > 0)
 
 # %% ../nbs/31_report.ipynb #a3171ddc
@@ -575,13 +615,28 @@ def _score_table(scores, rare):
                  f"ROC-AUC of {rare}")
     return dict(head=head, rows=[[way, *(cell(way, score) for score in _SCORES)] for way in _WAYS])
 
-def _usefulness_section(found):
+def _draw_curves(curves, ax):
+    for (way, (recall, precision)), color in zip(curves.items(), (ROW_COLORS["real"], ROW_COLORS["synthetic"])):
+        ax.step(recall, precision, where="post", color=color, lw=1.8, label=way)
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
+    ax.spines[["top", "right"]].set_visible(False)
+
+def _curve_chart(found, rare, chart):
+    on = "test rows" if found.tables.test is not None else "the test folds together"
+    alt = f"Precision of class {rare} at each recall, for classifiers trained without and with synthetic rows."
+    caption = (f"Precision and recall of class {rare} at every threshold, on {on}. The area below a line is near its "
+               "average precision; moving a threshold moves along a line.")
+    return chart(lambda ax: _draw_curves(found.curves, ax), alt, caption, (3.8, 3.2), wide=True)
+
+def _usefulness_section(found, chart):
     rare = found.tables.real[found.tables.target].value_counts().index[-1]
     source = "are means over folds; ± is the standard error of the mean"
     if found.tables.test is not None:
         source = f"on the test rows; ± is the standard error of {_RESAMPLES} bootstrap samples of them"
     return dict(table=None if found.scores is None else _score_table(found.scores, rare), text=_USEFULNESS,
-                warnings=found.refused or _warnings(found), note=f"Scores {source}. The rarest class is {rare}.")
+                warnings=found.refused or _warnings(found), note=f"Scores {source}. The rarest class is {rare}.",
+                charts=[_curve_chart(found, rare, chart)] if found.curves else [])
 
 # %% ../nbs/31_report.ipynb #2ed7a40a
 def _tables_sentence(found):
@@ -621,29 +676,109 @@ def _score_sentences(scores):
     threshold = f"; without them and with a moved threshold, which costs nothing, {moved:.3f}"
     return [sentence("balanced_accuracy", threshold), sentence("average_precision")]
 
+def _pairs_sentence(tables):
+    "The pair of columns whose values go together least as in real rows, and the rules that synthetic rows break."
+    features = [name for name in tables.real if name != tables.target]
+    real, held = tables.real[features], None if tables.test is None else tables.test[features]
+    kept = real
+    if held is None:
+        held = real.sample(frac=.2, random_state=0)
+        kept = real.drop(held.index)
+    try: found = impossible_pairs(kept, tables.synthetic[features], held)
+    except ValueError: return [] # a column of the real table is no column that can be compared
+    if not len(found): return []
+    worst = found.iloc[0]
+    names = f"{worst['column']} and {worst.other}"
+    return [f"In {worst.new:.1%} of the synthetic rows {names} have values that no real row has together, "
+            f"the worst pair of columns ({worst.held_out:.1%} of real rows that were held out)."]
+
+def _rules_sentence(tables):
+    "Rules that all real rows keep and some synthetic ones break."
+    features = [name for name in tables.real if name != tables.target]
+    try:
+        schema = infer_schema(tables.real[features])
+        codes = schema.encode(tables.real[features])
+        rules = find_relations([None, *schema.columns], np.c_[np.zeros(len(codes), dtype="int64"), codes])
+        broken = rules.check(tables.synthetic[features]).mean().sort_values(ascending=False)
+    except ValueError: return []
+    broken = broken[broken > 0]
+    if not len(broken): return []
+    named = "; ".join(f"{rule} ({share:.1%})" for rule, share in broken.head(3).items())
+    return [f"All real rows keep {_plural(len(broken), 'rule')} that synthetic rows break: {named}."]
+
 def _sentences(found):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."
-    nearer = [found.nearer] if found.nearer else []
-    return [_tables_sentence(found), *map(_class_sentence, found.classes), _privacy_sentence(found.privacy), *nearer,
-            *_score_sentences(found.scores)]
+    nearer = [found.nearer_sentence] if found.nearer else []
+    return [_tables_sentence(found), *map(_class_sentence, found.classes), *_pairs_sentence(found.tables),
+            *_rules_sentence(found.tables), _privacy_sentence(found.privacy), *nearer, *_score_sentences(found.scores)]
 
 # %% ../nbs/31_report.ipynb #0b7084ef
+_RANKS = "good", "fair", "poor"
+
+def _grade(value, good, fair):
+    "How good a value is of which less is better."
+    return "good" if value <= good else "fair" if value <= fair else "poor"
+
+def _worst(cards): return max((c["grade"] for c in cards if c["grade"]), key=_RANKS.index, default="fair")
+
+def _card(value, what, grade="", rule=""): return dict(value=value, what=what, grade=grade, rule=rule)
+
+def _realism_cards(classes):
+    "The worst column, and how well a classifier tells the rows from real ones."
+    gaps = pd.concat([c.gaps for c in classes], ignore_index=True)
+    worst, beyond = gaps.loc[gaps["gap"].idxmax()], (gaps["gap"] > gaps["chance"]).sum()
+    name = _cell_text(worst["column"])
+    yield _card(f"{worst['gap']:.2f}", f"largest gap of a column, {name}; {beyond} of {len(gaps)} differ beyond chance",
+                _grade(worst["gap"], .1, .25), "good up to 0.10, fair up to 0.25")
+    aucs = [c.scores["detection_auc"] for c in classes if not np.isnan(c.scores["detection_auc"])]
+    if aucs: yield _card(f"{max(aucs):.2f}", "ROC-AUC of telling synthetic rows from real ones (½: cannot)",
+                         _grade(max(aucs), .65, .8), "good up to 0.65, fair up to 0.80")
+
+def _privacy_cards(found):
+    "Copies, and rows that are nearer to known than to unseen people."
+    usual = found.privacy.loc["copies", "unseen" if "unseen" in found.privacy else "real"]
+    copied = found.privacy.loc["copies", "synthetic"]
+    yield _card(f"{copied:.1%}", f"of synthetic rows are exact copies; {usual:.1%} are usual",
+                _grade(copied - usual, .01, .05), "good up to 1 point above what is usual, fair up to 5")
+    s = found.nearer
+    if s: yield _card(f"{s['share']:.0%}", "of synthetic rows are nearer to a real row than to an unseen one; "
+                      f"{s['expected']:.0%} are expected", _grade(s["share"] - s["high"], 0, .1),
+                      f"good up to chance ({s['high']:.0%}), fair up to 10 points more")
+
+def _use_card(found, score, what, base):
+    "A score without and with synthetic rows; a difference within the two standard errors is a tie."
+    table = found.scores.xs(score, axis=1, level=0)
+    before, after = table.loc[base], table.loc[_WAYS[2]]
+    gain, error = after["mean"] - before["mean"], np.hypot(after["error"], before["error"])
+    grade = "" if found.tables.test is None else _grade(-gain, -error, error)
+    flattering = " (flattering)" if found.tables.test is None else ""
+    return _card(f"{before['mean']:.3f} → {after['mean']:.3f}", f"{what}{flattering}", grade,
+                 f"good above +{error:.3f}, poor below −{error:.3f}, the standard error" if grade else
+                 "not graded without test rows")
+
+def _use_cards(found):
+    if found.scores is None: return
+    yield _use_card(found, "average_precision", "average precision without → with synthetic rows", _WAYS[0])
+    yield _use_card(found, "balanced_accuracy", "balanced accuracy with a moved threshold → with synthetic rows",
+                    _WAYS[1])
+
 def _cards(found):
-    "Figures and what they are."
-    tables, classes = found.tables, found.classes
-    beyond = sum((c.gaps["gap"] > c.gaps["chance"]).sum() for c in classes)
-    over = ", over classes" if len(classes) > 1 else ""
-    cards = [(f"{len(tables.synthetic):,}", f"synthetic rows beside {len(tables.real):,} real ones"),
-             (f"{beyond} of {sum(len(c.gaps) for c in classes)}", f"columns that differ beyond chance{over}")]
-    cards += [(f"{c.scores['detection_auc']:.2f}", f"ROC-AUC of telling class {c.label} from real rows (½: cannot)")
-              for c in classes[:2] if not np.isnan(c.scores["detection_auc"])]
-    cards.append((f"{found.privacy.loc['copies', 'synthetic']:.1%}", "of synthetic rows are exact copies"))
-    if found.scores is not None:
-        accuracy = found.scores[("balanced_accuracy", "mean")]
-        flattering = " (flattering)" if tables.test is None else ""
-        cards.append((f"{accuracy[_WAYS[0]]:.3f} → {accuracy[_WAYS[2]]:.3f}",
-                      f"balanced accuracy without → with synthetic rows{flattering}"))
-    return cards
+    "Figures, what they are, how good they are and by which rule; by what they are about."
+    size = _card(f"{len(found.tables.synthetic):,}", f"synthetic rows beside {len(found.tables.real):,} real ones")
+    return dict(size=[size], realism=list(_realism_cards(found.classes)), privacy=list(_privacy_cards(found)),
+                use=list(_use_cards(found)))
+
+def _verdict(cards):
+    "One sentence in plain words, its grade, and up to three reasons, the poorest first."
+    use = cards["use"][0]["grade"] if cards["use"] else ""
+    safe = _worst(cards["privacy"])
+    words = {"good": "yes", "fair": "no difference found", "poor": "no", "": "unknown, give test rows"}[use]
+    share = dict(good="no leak found", fair="with care", poor="no")[safe]
+    title = f"Useful for a classifier: {words}. Safe to share: {share}."
+    graded = [c for part in ("privacy", "use", "realism") for c in cards[part] if c["grade"]]
+    graded.sort(key=lambda c: -_RANKS.index(c["grade"]))
+    reasons = [f"{c['value']} {c['what']} ({c['grade']})" for c in graded[:3]]
+    return dict(title=title, grade=_worst([*cards["privacy"], *cards["use"][:1]]), reasons=reasons)
 
 def _classes_table(tables):
     "How many rows of each class each table has."
@@ -652,34 +787,48 @@ def _classes_table(tables):
     rows = [[label, *(size(f, label) for f in tables.all)] for label in tables.real[tables.target].value_counts().index]
     return dict(head=_head("class", *names), rows=rows)
 
-def _summary_section(found):
+_THUMBNAIL = 2.7, 2.2 # inches
+
+def _thumbnails(found, sections, chart, most):
+    "The worst columns and the worst pair of the class with the most synthetic rows."
+    if not sections: return []
+    c, pairs = found.classes[0], sections[0]["pairs"]
+    columns = [_column_chart(c, line, chart, _THUMBNAIL) for line in c.gaps.head(most).itertuples()]
+    return columns + ([pairs["thumbnail"](_THUMBNAIL)] if pairs and most else [])
+
+def _summary_section(found, thumbnails):
+    cards = _cards(found)
     return dict(sentences=_sentences(found), warnings=_warnings(found) if found.scores is not None else [],
-                cards=_cards(found), classes=_classes_table(found.tables), notes=found.tables.notes)
+                verdict=_verdict(cards), cards=sum(cards.values(), []), classes=_classes_table(found.tables),
+                notes=found.tables.notes, thumbnails=thumbnails)
 
 # %% ../nbs/31_report.ipynb #7b971dc3
 def _page(found, title, max_charts):
     "The page as HTML."
     from imbllm import __version__
     chart, tables = _Charts(), found.tables
+    sections = [_class_section(c, chart, max_charts) for c in found.classes]
     n_test = "none" if tables.test is None else f"{len(tables.test):,}"
     page = dict(
         version=__version__, title=title or "Synthetic rows beside real ones",
         subtitle=f"Label: {tables.target}. {_plural(len(tables.features), 'column')}. Test rows: {n_test}.",
-        summary=_summary_section(found), classes=[_class_section(c, chart, max_charts) for c in found.classes],
-        privacy=_privacy_section(found, chart), usefulness=_usefulness_section(found))
+        summary=_summary_section(found, _thumbnails(found, sections, chart, min(3, max_charts))), classes=sections,
+        privacy=_privacy_section(found, chart), usefulness=_usefulness_section(found, chart))
     return Environment(loader=PackageLoader("imbllm"), autoescape=True).get_template("report.html").render(page)
 
 # %% ../nbs/31_report.ipynb #4c4ef0d6
 @dataclass(repr=False)
 class Report:
     """What `report` found. `html` is the page; `columns` the gaps of the columns, `rows` the scores of whole rows, both
-    by class; `privacy` copies and distances; `scores` what a classifier gains, or None; `sentences` the summary."""
+    by class; `privacy` copies and distances; `scores` what a classifier gains, or None; `sentences` the summary;
+    `verdict` its first sentence."""
     html:str
     columns:pd.DataFrame
     rows:pd.DataFrame
     privacy:pd.DataFrame
     scores:pd.DataFrame
     sentences:list
+    verdict:str = ""
 
     def save(self,
         path, # File to write; replaced if it exists
@@ -687,7 +836,7 @@ class Report:
         """Write the page to a file, complete or not at all."""
         write_atomically(Path(path), lambda part: Path(part).write_text(self.html, encoding="utf-8"))
 
-    def __repr__(self): return "\n".join(self.sentences)
+    def __repr__(self): return "\n".join(filter(None, [self.verdict, *self.sentences]))
 
     def _repr_html_(self):
         return (f'<iframe srcdoc="{html.escape(self.html)}" title="Report on synthetic rows" '
@@ -721,7 +870,8 @@ def report(
         html=_page(found, title, max_charts),
         columns=pd.concat(gaps, names=["class", None]) if gaps else pd.DataFrame(),
         rows=pd.DataFrame({c.label: c.scores for c in found.classes}).T.rename_axis("class"),
-        privacy=found.privacy, scores=found.scores, sentences=_sentences(found))
+        privacy=found.privacy, scores=found.scores, sentences=_sentences(found),
+        verdict=_verdict(_cards(found))["title"])
 
 # %% ../nbs/31_report.ipynb #0ad89dd7
 def _labelled(X, y, name):

@@ -23,6 +23,13 @@ function show(k) {
     tab.tabIndex = i === k ? 0 : -1;
     panels[i].hidden = i !== k;
   });
+  panels[k].querySelectorAll('.scroll').forEach(box => {
+    if (box.scrollWidth <= box.clientWidth || box.nextElementSibling?.className === 'hint') return;
+    const hint = document.createElement('p');
+    hint.className = 'hint';
+    hint.textContent = 'Scroll the table sideways for more columns \u2192';
+    box.after(hint);
+  });
 }
 list.hidden = false;
 show(0);
