@@ -56,15 +56,20 @@ def _one_value(codes, group):
     first[group[::-1]] = np.arange(len(group))[::-1]
     return (codes == codes[first[group]]).all(0)
 
+_PAIRS = 50_000 # pairs of columns that pass the first look and are looked at whole
+
 def _decided_by_one(search):
     "Pairs `(a, b)` of which `a` decides `b`, with support and whether that holds only where both are present."
     columns = np.array(search.columns)
     bar = _bar(len(columns) * (len(columns) - 1))
     few = search.codes[search.first]
+    tried = 0
     for a in columns.tolist():
         if search.counts[a].max() < 2 or (search.counts[a] > 0).sum() < 2: continue
+        if tried > _PAIRS: return
         maybe = columns[_one_value(few[:, columns], few[:, a])]
         gappy = [b for b in columns.tolist() if b not in maybe and max(search.gaps[a], search.gaps[b]) >= 0]
+        tried += len(maybe) + len(gappy)
         for b in [*maybe.tolist(), *gappy]:
             if a == b: continue
             for where_both in [False, True] if max(search.gaps[a], search.gaps[b]) >= 0 else [False]:
@@ -423,10 +428,12 @@ def _product_of(search, logs, positive, i, done):
     enough = support > _bar(len(positive)) + len(used) * math.log(6 * len(positive))
     return search.found(r, support) if enough else None
 
+_FACTORS = 300 # columns of numbers up to which products of two are looked for
+
 def _pair_products(search, usable, taken):
     "Columns that are the product or the ratio of two others, where zeros and negative numbers may occur."
     cells, out = search.cells, []
-    if len(usable) < 3: return out
+    if not 3 <= len(usable) <= _FACTORS: return out
     X = np.stack([cells.number(j) for j in usable], axis=1)
     few = X[search.first[:8]]
     steps = np.array([cells.scale(j).step for j in usable])
@@ -531,7 +538,8 @@ def find_relations(
 
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
     one in a thousand. Of sets of two, and of three, columns that decide another one, the 1,500 with the fewest
-    combinations are tried, and none where there are far more.
+    combinations are tried, and none where there are far more; in very wide tables not every pair of columns is tried,
+    and of more than 300 columns of numbers none is taken for a product of two.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))
