@@ -528,6 +528,8 @@ def _find_soft(search, decided):
     return out[:50]
 
 # %% ../nbs/05_discovery.ipynb #05c00021
+_WIDEST = 1000 # columns up to which relations are looked for
+
 @documented
 def find_relations(
     columns:list, # The label's `Column` and those of the features
@@ -539,11 +541,11 @@ def find_relations(
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
     one in a thousand. Of sets of two, and of three, columns that decide another one, the 1,500 with the fewest
     combinations are tried, and none where there are far more; in very wide tables not every pair of columns is tried,
-    and of more than 300 columns of numbers none is taken for a product of two.
+    of more than 300 columns of numbers none is taken for a product of two, and beyond 1,000 columns none is tied.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))
-    if len(search.columns) < 2 or search.n < 10: return Relations([], columns)
+    if not 2 <= len(search.columns) <= _WIDEST or search.n < 10: return Relations([], columns)
     search.made = set()
     found = _find_blocks(search)
     hot = {j for r in found for j in r.at}
