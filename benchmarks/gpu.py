@@ -313,8 +313,8 @@ def updates(folder, device, way, tiny):
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         stack.callback(register_optimizer_step_post_hook(note).remove)
-        sampler = ImbLLM(llm=folder, device=device, batch_size=32, epochs=1, finetune_on="major+minor", random_state=0,
-                         candidates=1, verbose=0, training=Training(learning_rate=1e-4)).fit(X, y)
+        sampler = ImbLLM(llm=folder, device=device, epochs=1, finetune_on="major+minor", random_state=0,
+                         candidates=1, verbose=0, training=Training(batch_size=32, learning_rate=1e-4)).fit(X, y)
     ms = 32e3 / between.rate()
     peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0
     yield dict(what=f"SmolLM2's shape, {way}", value=ms, unit="ms an update of 32 rows",

@@ -131,11 +131,12 @@ def settings(fit, method, learning_rate, device, batch_size=32):
                   sampling_strategy="minority", device=device, verbose=0)
     if fit.weights == "embedded": return common | dict(temperature=.7)
     if fit.rare: return common | dict(
-        preset="paper", epochs=fit.epochs, batch_size=batch_size, sampling=Sampling(constrained=True),
-        training=Training(learning_rate=learning_rate, trim_vocabulary=True))
+        preset="paper", epochs=fit.epochs, sampling=Sampling(constrained=True),
+        training=Training(batch_size=batch_size, learning_rate=learning_rate, trim_vocabulary=True))
     return common | dict(
-        preset="paper", batch_size=batch_size, condition=fit.methods[method], epochs=fit.epochs or EPOCHS,
-        verify="label" if method == "Pred-LLM" else "none", training=Training(learning_rate=learning_rate),
+        preset="paper", condition=fit.methods[method], epochs=fit.epochs or EPOCHS,
+        verify="label" if method == "Pred-LLM" else "none",
+        training=Training(batch_size=batch_size, learning_rate=learning_rate),
         sampling=Sampling(budget=500, prompts="quota" if method == "Pred-LLM" else "drawn"))
 
 # --- the clock ---

@@ -30,7 +30,7 @@ from imbllm.cli import CommandError, main as command, read_table, write_table
 from imbllm.finetuning import CHECKPOINT
 from study import arguments, save as save_rows, stamped
 
-SMALL = dict(epochs=4, batch_size=32, random_state=0, verbose=0)
+SMALL = dict(epochs=4, training=Training(batch_size=32), random_state=0, verbose=0)
 HALF = dict(interpolation_ratio=.5)
 METHODS = ["Imbalance", "RandomOver", "SMOTE-NC", "Swap50", "ImbLLM(epochs=1, candidates=1)"]
 
@@ -50,11 +50,11 @@ def silent():
 
 # The jobs. Each writes into a folder whose parent has the table and a fitted model.
 
-def kept_in(folder): return Training(**HALF, checkpoint_dir=folder / "checkpoint", checkpoint_every=3)
+def kept_in(folder): return Training(**HALF, batch_size=32, checkpoint_dir=folder / "checkpoint", checkpoint_every=3)
 
 def fit(folder):
     X, y = table()
-    sampler = ImbLLM(**SMALL, training=kept_in(folder)).fit(X, y)
+    sampler = ImbLLM(**SMALL | dict(training=kept_in(folder))).fit(X, y)
     write_table(sampler.sample(40, random_state=0), folder / "rows.csv")
 
 def oversampled(table, out):
@@ -192,7 +192,7 @@ def attempt(write, disk):
 def writers(home, model):
     "Each way to write, a function of a disk."
     X, y = table()
-    def checkpoint(d): ImbLLM(**SMALL, training=kept_in(d)).fit(X, y)
+    def checkpoint(d): ImbLLM(**SMALL | dict(training=kept_in(d))).fit(X, y)
     def over(d):
         code = oversampled(home / "train.csv", d / "out.csv")
         if code: raise (CommandError if code == 2 else OSError)(f"exit code {code}")

@@ -87,8 +87,8 @@ def train_ours(folder, device, X, y, batch_size, steps, **settings):
     "A sampler of ours after so many updates of so many rows."
     rows = np.arange(batch_size * steps) % len(X)
     common = dict(finetune_on="major+minor", candidates=1, epochs=1, random_state=0, verbose=0)
-    training = Training(learning_rate=LR, **settings)
-    sampler = ImbLLM(llm=folder, device=device, batch_size=batch_size, training=training, **common)
+    training = Training(batch_size=batch_size, learning_rate=LR, **settings)
+    sampler = ImbLLM(llm=folder, device=device, training=training, **common)
     return sampler.fit(X.iloc[rows].reset_index(drop=True), y.iloc[rows].reset_index(drop=True))
 
 def sample_ours(sampler, X): return sampler.sample(CANDIDATES, random_state=0)

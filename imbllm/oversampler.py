@@ -265,7 +265,6 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         "verify": [StrOptions(set(VERIFY)), HasMethods(["fit", "predict"]), None],
         "drop_copies": ["boolean"],
         "epochs": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "training": [Training, None],
         "sampling": [Sampling, None],
         "categorical_features": ["array-like", str, Integral, None],
@@ -287,7 +286,6 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
         drop_copies:bool=False, # Draw again what equals a given row, of any class, in every feature?
         epochs:int|None=None, # Passes over real and interpolated rows
-        batch_size:int|None=None, # Rows per update
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask

@@ -19,6 +19,7 @@ from .core import documented
 class Training(BaseEstimator):
     """How a model is made and fine-tuned. Arguments left at `None` take the value of the preset."""
     _parameter_constraints = {
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "interpolation": [StrOptions({"neighbors", "random"}), None],
         "interpolation_ratio": [Interval(Real, 0, None, closed="left")],
@@ -38,6 +39,7 @@ class Training(BaseEstimator):
     }
 
     def __init__(self, *,
+        batch_size=None, # Rows per update
         learning_rate=None, # Highest learning rate
         interpolation=None, # Interpolate between nearest `"neighbors"`, or `"random"` pairs as in the paper
         interpolation_ratio=1., # Interpolated rows per epoch and class, as a multiple of the majority (or real) rows
