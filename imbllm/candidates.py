@@ -601,7 +601,9 @@ class Candidates:
 
     def _scores(self, rows, rng, written=None):
         "What candidates are chosen by: log-odds of the label, as the critics see them; copies of given rows come last."
-        score, m, s = np.zeros(len(rows)), self.row_model, self.settings
+        score = np.zeros(len(rows))
+        m = self.row_model
+        s = self.settings
         if len(rows) and s.reads_likelihoods: score += m.log_odds(rows, self.label, rng, written)
         if len(rows) and s.reads_rows: score += m.log_odds_in_context(rows, self.label)
         if self.known is not None:

@@ -589,7 +589,9 @@ class Decides(Combinations):
         self.by = list(by) if isinstance(by, (list, tuple)) else [by]
         self.column = column
         super().__init__([*self.by, column], table)
-        self.both, self.where_both, self.how = both, where_both, how
+        self.both = both
+        self.where_both = where_both
+        self.how = how
 
     def words(self):
         if self.how: return f"{self.column} is {self.how} of {self.by[0]}"
