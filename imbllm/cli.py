@@ -274,6 +274,12 @@ def _drawn_rows(sampler, X, y, given):
     rows = pd.concat([sampler.sample(n, label, given) for label, n in wanted.items()], ignore_index=True)
     return rows.assign(**{y.name: _repeated(wanted, y)})
 
+def _save_passports(path, sampler, rows, X, y):
+    "Write the passports of new rows, a line for each; rows of the given table are counted from 1."
+    found = sampler.passport(rows, rows[y.name], real=(X, y), neighbors=min(3, len(X))) if len(rows) else rows[:0]
+    at = [name for name in found if name.startswith("nearest_")]
+    write_table(found.assign(**{name: found[name] + 1 for name in at}), Path(path))
+
 def _new_rows(sampler, X, y, given):
     "New rows as a table with the column of labels."
     if given: return _drawn_rows(sampler, X, y, given)
@@ -289,9 +295,11 @@ def _at_once(args, source, out):
     y = _labels(table, args.target)
     X = table.frame.drop(columns=args.target)
     given, strategy = _given(args, table), _wanted(args.strategy, table, y)
-    rows = _new_rows(_sampler(args, strategy, list(X)), X, y, given)
+    sampler = _sampler(args, strategy, list(X))
+    rows = _new_rows(sampler, X, y, given)
     drop = _dropped(_excluded(args.exclude, list(X)))
     save(Addition(table, rows, drop, args.new_only, args.mark, args.escape_formulas), out)
+    if args.passport: _save_passports(args.passport, sampler, rows, X, y)
     return y, pd.concat([y, rows[args.target].astype(y.dtype)], ignore_index=True)
 
 # %% ../nbs/35_cli.ipynb #9696c0ba
@@ -521,6 +529,15 @@ def _oversample_folder(args, source, out):
     print(_summary(y, y_res, args.target))
     print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; their parts are in {out}")
 
+def _check_passport(args, source, out):
+    "May the file of passports be written?"
+    path = Path(args.passport)
+    if args.by_parts: raise CommandError("--passport is for tables in memory; it does not go with --by-parts.")
+    if str(path) == STREAM or path in (source, out):
+        raise CommandError(f"--passport {args.passport}: give the name of a file of its own.")
+    suffix_of(path)
+    _check_out(path, args.force, source)
+
 def _oversample(args):
     """Read a table, rebalance it, write it and print a summary.
 
@@ -528,12 +545,15 @@ def _oversample(args):
     be used.
     """
     source, out = Path(args.input), Path(args.output)
-    if source.is_dir() and _given_parts(source): return _oversample_folder(args, source, out)
+    if source.is_dir() and _given_parts(source):
+        if args.passport: raise CommandError("--passport is for tables in memory, not for a folder of parts.")
+        return _oversample_folder(args, source, out)
     if args.dask: raise CommandError("--dask is for a folder of Parquet parts.")
     to_stream = str(out) == STREAM
     if not to_stream: suffix_of(out)
     _check_source(source)
     _check_out(out, args.force, source)
+    if args.passport: _check_passport(args, source, out)
     _check_llm(args.llm)
     if args.escape_formulas and not to_stream and is_parquet(out):
         raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
@@ -743,6 +763,8 @@ def _add_writing(add):
     "Options of `oversample` on what is written."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
+    add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label is, "
+        "and the numbers, from 1, of the nearest given rows")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
         "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "
