@@ -275,10 +275,8 @@ def _drawn_rows(sampler, X, y, given):
     return rows.assign(**{y.name: _repeated(wanted, y)})
 
 def _save_passports(path, sampler, rows, X, y):
-    "Write the passports of new rows, a line for each; rows of the given table are counted from 1."
-    found = sampler.passport(rows, rows[y.name], real=(X, y), neighbors=min(3, len(X))) if len(rows) else rows[:0]
-    at = [name for name in found if name.startswith("nearest_")]
-    write_table(found.assign(**{name: found[name] + 1 for name in at}), Path(path))
+    "Write the passports of new rows, a line for each."
+    write_table(sampler.passport(rows, rows[y.name], real=(X, y), neighbors=min(3, len(X))).round(4), Path(path))
 
 def _new_rows(sampler, X, y, given):
     "New rows as a table with the column of labels."
@@ -299,7 +297,7 @@ def _at_once(args, source, out):
     rows = _new_rows(sampler, X, y, given)
     drop = _dropped(_excluded(args.exclude, list(X)))
     save(Addition(table, rows, drop, args.new_only, args.mark, args.escape_formulas), out)
-    if args.passport: _save_passports(args.passport, sampler, rows, X, y)
+    if args.passport and len(rows): _save_passports(args.passport, sampler, rows, X, y)
     return y, pd.concat([y, rows[args.target].astype(y.dtype)], ignore_index=True)
 
 # %% ../nbs/35_cli.ipynb #9696c0ba
@@ -764,7 +762,7 @@ def _add_writing(add):
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
     add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label is, "
-        "and the numbers, from 1, of the nearest given rows")
+        "and which given rows, counted from 0, are the nearest ones")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
         "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "

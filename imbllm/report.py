@@ -369,6 +369,7 @@ class _Found:
     scores:pd.DataFrame # None if they could not be measured,
     curves:dict # Recall and precision, by way; empty without scores
     refused:list # and why there are none
+    passports:pd.DataFrame=None # Of the synthetic rows, if they were given
 
     @property
     def nearer_sentence(self):
@@ -577,14 +578,19 @@ def _cell_text(v):
     text = "–" if pd.isna(v) else " ".join(str(v).split())
     return text if len(text) <= 24 else text[:23] + "…"
 
-def _nearest_table(nearest, most=12):
-    "Synthetic rows, and beneath each cell that of the nearest real row where it differs."
+_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # what the page shows of a passport
+
+def _nearest_table(nearest, passports, most=12):
+    "Synthetic rows with their passports, and beneath each cell that of the nearest real row where it differs."
     rows, known, distance = nearest
     names = list(rows)[:most]
+    shown = [] if passports is None else [name for name in _PASSPORT if name in passports]
     def cells(i): return [(_cell_text(rows[c].iloc[i]), _cell_text(known[c].iloc[i])) for c in names]
+    def figures(i): return [f"{passports[name].iloc[rows.index[i]]:.2f}" for name in shown]
     note = f"The first {most} of {rows.shape[1]} columns." if rows.shape[1] > most else ""
-    return dict(head=names, note=note, rows=[dict(distance=f"{distance[i]:.3f}", cells=cells(i))
-                                             for i in np.argsort(distance, kind="stable")])
+    return dict(head=names, passport=[_PASSPORT[name] for name in shown], note=note,
+                rows=[dict(distance=f"{distance[i]:.3f}", passport=figures(i), cells=cells(i))
+                      for i in np.argsort(distance, kind="stable")])
 
 def _privacy_section(found, chart):
     medians = ", ".join(f"{np.median(d):.3f} ({name})" for name, d in found.distances.items())
@@ -595,7 +601,7 @@ def _privacy_section(found, chart):
         "line of synthetic rows that lies left of the others says that they are nearer than usual.",
         (3.8, 3.2), wide=True)
     return dict(table=_privacy_table(found.privacy), charts=[distances], nearer=found.nearer_sentence,
-                nearest=_nearest_table(found.nearest),
+                nearest=_nearest_table(found.nearest, found.passports),
                 has_test="unseen" in found.privacy, near_usable=np.quantile(found.distances["real"], .05) > 0)
 
 # %% ../nbs/32_report.ipynb #a3171ddc
@@ -706,11 +712,18 @@ def _rules_sentence(tables):
     named = "; ".join(f"{rule} ({share:.1%})" for rule, share in broken.head(3).items())
     return [f"All real rows keep {_plural(len(broken), 'rule')} that synthetic rows break: {named}."]
 
+def _passport_sentence(passports):
+    "How many rows the model itself would give another label."
+    if passports is None or "weight" not in passports or passports.weight.isna().all(): return []
+    doubted = (passports.log_odds < 0).mean()
+    return [f"To the model that wrote them, {doubted:.1%} of the synthetic rows are likelier under the other classes than "
+            f"under their own label."]
+
 def _sentences(found):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."
     nearer = [found.nearer_sentence] if found.nearer else []
     return [_tables_sentence(found), *map(_class_sentence, found.classes), *_pairs_sentence(found.tables),
-            *_rules_sentence(found.tables), _privacy_sentence(found.privacy), *nearer, *_score_sentences(found.scores)]
+            *_rules_sentence(found.tables), *_passport_sentence(found.passports), _privacy_sentence(found.privacy), *nearer, *_score_sentences(found.scores)]
 
 # %% ../nbs/32_report.ipynb #0b7084ef
 _RANKS = "good", "fair", "poor"
@@ -853,6 +866,7 @@ def report(
     max_charts:int=24, # Charts of single columns for a class, the worst ones first
     title:str=None, # Title of the page
     random_state:int=0, # Seed of cuts, folds and classifiers
+    passports:pd.DataFrame=None, # Of the new rows, in their order, as `ImbLLM.passport` gives them: shown on the page
 ) -> Report: # The figures, and a page to show or to save
     """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and what a
     classifier gains.
@@ -860,11 +874,16 @@ def report(
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
     unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
     unequal columns, labels that `real` does not have, missing labels, no rows, columns of text in one and of numbers in
-    another.
+    another, another number of passports than of new rows.
     """
     if not isinstance(max_rows, int) or max_rows < 50:
         raise ValueError(f"max_rows must be a whole number of at least 50; got {max_rows!r}.")
-    found = _measure(_comparable(real, synthetic, target, test), max_rows, max_classes, random_state)
+    tables = _comparable(real, synthetic, target, test)
+    if passports is not None and len(passports) != len(tables.synthetic):
+        raise ValueError(f"passports must have a line for each new row; got {len(passports)} for "
+                         f"{len(tables.synthetic)} rows.")
+    found = _measure(tables, max_rows, max_classes, random_state)
+    found.passports = passports
     gaps = {c.label: c.gaps for c in found.classes}
     return Report(
         html=_page(found, title, max_charts),
@@ -896,6 +915,9 @@ def report_sampler(
     check_is_fitted(sampler)
     name = sampler.row_model_.columns[0].name
     drawn = [(sampler.sample(n or min(k, 2000), label), label) for label, k in _wanted(sampler).items()]
+    if sampler.settings.compares_classes:
+        found = [sampler.passport(rows, label, real=(X, y), neighbors=1) for rows, label in drawn]
+        options = dict(passports=pd.concat(found, ignore_index=True)) | options
     synthetic = pd.concat([_labelled(rows, [label]*len(rows), name) for rows, label in drawn], ignore_index=True)
     def known(X, y):
         table = _labelled(X, y, name)
