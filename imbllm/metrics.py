@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'xgboost', 'classification_scores', 'dcr', 'nndr', 'close_probability', 'coverage', 'prdc',
-           'diversity_scores', 'ExchangeRate', 'exchange_rate', 'impossible_pairs']
+           'diversity_scores', 'ExchangeRate', 'rows_worth', 'curve_sizes', 'exchange_rate', 'exchange_rate_of_rows',
+           'impossible_pairs']
 
 # %% ../nbs/23_metrics.ipynb #f707a345
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 from .core import LazyModule
-from .schema import EmptyTableError, encode_nearest, infer_schema
+from .schema import EmptyTableError, as_python, encode_nearest, infer_schema
 from .tables import Space
 
 # %% ../nbs/23_metrics.ipynb #583dd5dd
@@ -286,11 +287,14 @@ class ExchangeRate(NamedTuple):
     def __str__(self):
         first, last = self.curve.columns[0] - self.given, self.most - self.given
         at_end = " or more" if self.worth >= last else " or less" if self.worth <= first else ""
-        return (f"{self.new_rows:.0f} new rows are worth {self.worth:.0f} real ones{at_end} "
-                f"({self.low:.0f} to {self.high:.0f}), beside {self.given} real rows.")
+        worth, low, high = (_rows_text(n) for n in (self.worth, self.low, self.high))
+        return (f"{_rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
+                f"beside {self.given:,} real ones.")
+
+def _rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
 # %% ../nbs/23_metrics.ipynb #e6055769
-def _rows_worth(sizes, curve, score):
+def rows_worth(sizes, curve, score):
     "Number of real rows that reach `score` on the learning curve `(n_sizes,)`, made monotone."
     rising = isotonic_regression(curve) + 1e-12 * np.arange(len(curve)) # a flat part keeps its order
     return np.exp(np.interp(score, rising, np.log(sizes)))
@@ -298,12 +302,21 @@ def _rows_worth(sizes, curve, score):
 def _worth_interval(sizes, curve, augmented, given, rng):
     "Interval of 90 % for the worth, from splits drawn with replacement."
     draws = rng.randint(len(augmented), size=(1000, len(augmented)))
-    worth = [_rows_worth(sizes, curve[d].mean(0), augmented[d].mean()) - given for d in draws]
+    worth = [rows_worth(sizes, curve[d].mean(0), augmented[d].mean()) - given for d in draws]
     return np.percentile(worth, [5, 95])
 
-def _curve_sizes(n_rare, given):
-    "Numbers of real rare rows, from an eighth of all to all of them."
-    return np.unique(np.r_[np.geomspace(max(2, n_rare / 8), n_rare, 7).round(), given]).astype(int)
+def curve_sizes(n_rare, given, least=None, steps=7):
+    "Numbers of real rare rows, from `least`, an eighth of all if it is None, to all of them."
+    least = max(2, n_rare / 8) if least is None else least
+    return np.unique(np.r_[np.geomspace(least, n_rare, steps).round(), given]).astype(int)
+
+def _priced(found, sizes, given, rng):
+    "The exchange rate from the scores of each split: those on the curve, that of the augmented table, new rows."
+    curve, augmented, n_new = map(np.array, zip(*found))
+    worth = rows_worth(sizes, curve.mean(0), augmented.mean()) - given
+    low, high = _worth_interval(sizes, curve, augmented, given, rng)
+    return ExchangeRate(float(n_new.mean()), float(worth), float(low), float(high), int(given), int(sizes[-1]),
+                        pd.DataFrame(curve, columns=sizes), augmented)
 
 def _scorer(estimator, X, seed):
     "A classifier for tables: the given one, or XGBoost on the columns as numbers."
@@ -351,21 +364,75 @@ def exchange_rate(
     rng = check_random_state(random_state)
     seed = rng.randint(2**31)
     found = []
-    for train, test in StratifiedShuffleSplit(n_splits, test_size=test_size, random_state=seed).split(X, code):
+    splits = list(StratifiedShuffleSplit(n_splits, test_size=test_size, random_state=seed).split(X, code))
+    n_rare = min((code[train] == rare).sum() for train, _ in splits) # their numbers may differ by one
+    given = round(share * n_rare)
+    _check_price(n_rare, given, classes[rare])
+    sizes = curve_sizes(n_rare, given)
+    for train, test in splits:
         def score(X_train, y_train):
             fitted = _scorer(estimator, X, seed).fit(X_train, np.searchsorted(classes, y_train))
             return classification_scores(code[test], fitted.predict_proba(X.iloc[test]), rare)[scoring]
         rows = rng.permutation(train[code[train] == rare])
-        given = round(share * len(rows))
-        _check_price(len(rows), given, classes[rare])
-        sizes = _curve_sizes(len(rows), given)
         others = train[code[train] != rare]
         found.append(_split_scores(sampler, score, X, y, others, rows, sizes, given))
-    curve, augmented, n_new = map(np.array, zip(*found))
-    worth = _rows_worth(sizes, curve.mean(0), augmented.mean()) - given
-    low, high = _worth_interval(sizes, curve, augmented, given, rng)
-    return ExchangeRate(float(n_new.mean()), float(worth), float(low), float(high), given, int(sizes[-1]),
-                        pd.DataFrame(curve, columns=sizes), augmented)
+    return _priced(found, sizes, given, rng)
+
+# %% ../nbs/23_metrics.ipynb #9d27d5c5
+def _joined(estimator, *tables):
+    "Tables below each other; as numbers if no classifier is given that takes tables."
+    both = pd.concat(tables, ignore_index=True)
+    return pd.DataFrame(infer_schema(both).numeric(both)) if estimator is None else both
+
+def _trained_scorer(estimator, Z, labels, rare, scoring, seed):
+    "A function that trains a classifier on some rows of a table and scores it on others."
+    def score(train, test):
+        fresh = xgboost.XGBClassifier(random_state=seed, n_jobs=1) if estimator is None else clone(estimator)
+        p = fresh.fit(Z.iloc[train], labels[train]).predict_proba(Z.iloc[test])
+        return classification_scores(labels[test], p, rare)[scoring]
+    return score
+
+def exchange_rate_of_rows(
+    X:pd.DataFrame, # Real rows from which the new ones were made, `(n, d)`
+    y, # Their labels, `(n,)`
+    X_new:pd.DataFrame, # New rows, `(m, d)`
+    y_new, # Their labels, `(m,)`
+    X_unseen:pd.DataFrame, # Real rows that the sampler never saw, `(l, d)`
+    y_unseen, # Their labels, `(l,)`
+    estimator=None, # Classifier of scikit-learn with `predict_proba` that takes such tables; default: XGBoost
+    *,
+    scoring:str="average_precision", # A score of `classification_scores`, of which more is better
+    n_splits:int=5, # How many random splits of the unseen rows
+    random_state:int|None=None, # Seed of the splits, the classifiers and the order in which rare rows come
+) -> ExchangeRate: # `worth`, `low`, `high` and what they were read off
+    """How many further real rows of the rarest class the new rows replace, for rows that are there already.
+
+    Every split halves the unseen rows: the rare ones of one half are added to the real rows, the other half is the test
+    part. The curve goes from a quarter of the real rare rows to all of them and those added; the worth and its interval
+    are read off it as in `exchange_rate`. Raises `ValueError` for fewer than 4 real or 8 unseen rows of the rarest
+    class.
+    """
+    rng = check_random_state(random_state)
+    seed = rng.randint(2**31)
+    classes, labels = np.unique(np.concatenate([np.asarray(v, dtype=object) for v in (y, y_new, y_unseen)]),
+                                return_inverse=True)
+    n, m = len(y), len(y_new)
+    rare = int(np.bincount(labels[:n], minlength=len(classes)).argmin())
+    given, more = np.flatnonzero(labels[:n] == rare), n + m + np.flatnonzero(labels[n + m:] == rare)
+    if len(given) < 4 or len(more) < 8:
+        raise ValueError(f"A price needs 4 real and 8 unseen rows of the rarest class, {as_python(classes[rare])!r}; "
+                         f"there are {len(given)} and {len(more)}.")
+    score = _trained_scorer(estimator, _joined(estimator, X, X_new, X_unseen), labels, rare, scoring, seed)
+    halves = StratifiedShuffleSplit(n_splits, test_size=.5, random_state=seed).split(X_unseen, labels[n + m:])
+    halves = [(np.intersect1d(n + m + added, more), n + m + test) for added, test in halves]
+    sizes = curve_sizes(len(given) + min(len(a) for a, _ in halves), len(given), max(2, len(given) / 4), 6)
+    others = np.flatnonzero(labels[:n] != rare)
+    found = []
+    for added, test in halves:
+        order = np.r_[rng.permutation(given), rng.permutation(added)]
+        curve = [score(np.r_[others, order[:size]], test) for size in sizes]
+        found.append((curve, score(np.arange(n + m), test), m))
+    return _priced(found, sizes, len(given), rng)
 
 # %% ../nbs/23_metrics.ipynb #6c8798ae
 _FEW_VALUES = 20 # of a column of numbers whose pairs are counted; categories may have any number
