@@ -604,7 +604,7 @@ def _save_figure(axes, folder, name):
 
 # %% ../nbs/35_cli.ipynb #cb3bce2b
 _REPORTED = ["paper_f1", "minority_f1", "balanced_accuracy", "average_precision", "roc_auc", "close_probability",
-             "coverage", "copies", "valid"]
+             "coverage", "copies", "valid", "exchange_rate"]
 
 def _overview(tables):
     "Means of all scores, best mean rank in minority F1 first."
@@ -670,7 +670,8 @@ def _grid(args):
     datasets = _list(args.datasets) if args.datasets else dataset_names()
     methods = _list(args.methods) if args.methods else list(METHODS)
     try: return grid(datasets, methods, args.seeds, args.q, llm=args.llm, protocol=args.protocol,
-                     classifiers=tuple(_list(args.classifiers)), keep_original=args.keep_original)
+                     classifiers=tuple(_list(args.classifiers)), keep_original=args.keep_original,
+                     exchange_rate=args.exchange_rate or None)
     except ValueError as e: raise CommandError(e) from e
 
 def _bench(args):
@@ -822,6 +823,7 @@ def _add_bench(commands):
         "scores; paper: new rows replace the rarest class, as in its text (default: fixed)")
     add("--keep-original", action=argparse.BooleanOptionalAction, help="keep the given rows of the rarest class, or "
         "replace them (default: as protocol and preset have it)")
+    add("--exchange-rate", action="store_true", help="measure, too, how many real rows the new ones are worth")
     add("--out", metavar="DIR", help="folder for the results; made, or gone on with")
     add("--jobs", metavar="N", type=int, help="cells at once (default: 1)")
     add("--retry-failed", action="store_true", help="measure cells again that failed before")

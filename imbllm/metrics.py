@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'xgboost', 'classification_scores', 'dcr', 'nndr', 'close_probability', 'coverage', 'prdc',
-           'diversity_scores', 'ExchangeRate', 'rows_worth', 'curve_sizes', 'exchange_rate', 'exchange_rate_of_rows',
-           'impossible_pairs']
+           'diversity_scores', 'ExchangeRate', 'rows_text', 'rows_worth', 'curve_sizes', 'exchange_rate',
+           'exchange_rate_of_rows', 'impossible_pairs']
 
 # %% ../nbs/23_metrics.ipynb #f707a345
 from typing import NamedTuple
@@ -287,11 +287,11 @@ class ExchangeRate(NamedTuple):
     def __str__(self):
         first, last = self.curve.columns[0] - self.given, self.most - self.given
         at_end = " or more" if self.worth >= last else " or less" if self.worth <= first else ""
-        worth, low, high = (_rows_text(n) for n in (self.worth, self.low, self.high))
-        return (f"{_rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
+        worth, low, high = (rows_text(n) for n in (self.worth, self.low, self.high))
+        return (f"{rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
                 f"beside {self.given:,} real ones.")
 
-def _rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
+def rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
 # %% ../nbs/23_metrics.ipynb #e6055769
 def rows_worth(sizes, curve, score):
@@ -425,7 +425,7 @@ def exchange_rate_of_rows(
     score = _trained_scorer(estimator, _joined(estimator, X, X_new, X_unseen), labels, rare, scoring, seed)
     halves = StratifiedShuffleSplit(n_splits, test_size=.5, random_state=seed).split(X_unseen, labels[n + m:])
     halves = [(np.intersect1d(n + m + added, more), n + m + test) for added, test in halves]
-    sizes = curve_sizes(len(given) + min(len(a) for a, _ in halves), len(given), max(2, len(given) / 4), 6)
+    sizes = curve_sizes(len(given) + min(len(a) for a, _ in halves), len(given), max(2, len(given) / 4), 4)
     others = np.flatnonzero(labels[:n] != rare)
     found = []
     for added, test in halves:
