@@ -762,8 +762,8 @@ def _add_writing(add):
     "Options of `oversample` on what is written."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
-    add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label is, "
-        "and which given rows, counted from 0, are the nearest ones")
+    add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
+        "is, and which given rows, counted from 0, are the nearest ones")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
         "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "

@@ -74,7 +74,7 @@ RANKED = 1000 # real rows of a class, at most, among whose likelihoods that of a
 
 @documented
 class RowQueries:
-    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`, `passport`; `impute` completes them."
+    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`, `passport`; `impute` fills gaps."
     def encode(self,
         X, # Rows, `(n, d)`, with the columns of the table
         label=None, # Their class; default: the rarest

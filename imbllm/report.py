@@ -733,8 +733,8 @@ def _passport_sentence(passports):
     "How many rows the model itself would give another label."
     if passports is None or "weight" not in passports or passports.weight.isna().all(): return []
     doubted = (passports.log_odds < 0).mean()
-    return [f"To the model that wrote them, {doubted:.1%} of the synthetic rows are likelier under the other classes than "
-            f"under their own label."]
+    return [f"To the model that wrote them, {doubted:.1%} of the synthetic rows are likelier under the other classes "
+            "than under their own label."]
 
 def _sentences(found):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."

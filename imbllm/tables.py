@@ -610,7 +610,7 @@ class Space:
         B:tuple, # Points of `m` rows
         k:int=1, # How many nearest rows
     ) -> tuple: # Positions of the `k` nearest rows of `B`, nearest first, `(n, k)`, and their distances, `(n, k)`
-        """Positions of the `k` nearest of `m` points for each of `n`, and their distances, nearest first, `(n, k)` each.
+        """Positions of the `k` nearest of `m` points for each of `n`, nearest first, and their distances, `(n, k)`.
 
         Of equally near rows the first counts. Raises `ValueError` unless `k` is in 1 to `m`.
         """
