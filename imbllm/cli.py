@@ -746,7 +746,8 @@ def _scoring(text):
 
 # %% ../nbs/35_cli.ipynb #9ce62174
 def _some_rows(X, y, n, seed):
-    "At most `n` random rows, with the same shares of the classes."
+    "At most `n` random rows, or so many that 100 are of the rarest class, with the same shares of the classes."
+    n = max(n, int(100 * len(y) / y.value_counts().min()))
     if len(y) <= n: return X, y
     from sklearn.model_selection import train_test_split
     X, _, y, _ = train_test_split(X, y, train_size=n, stratify=y, random_state=seed)
@@ -802,9 +803,9 @@ def _price_json(price):
 
 def _evidence_table(choices):
     "The comparison as text; what was not tried has dashes."
-    table = choices[["average_precision", "log_loss", "gain", "se", "seconds"]].rename(columns=lambda c: c.replace("_", " "))
+    table = choices[["average_precision", "log_loss", "gain", "se"]].rename(columns=lambda c: c.replace("_", " "))
     table.index = [f"{'*' if chosen else ' '} {arm}" for arm, chosen in choices.chosen.items()]
-    return table.to_string(na_rep="–", float_format="{:.3f}".format, formatters={"seconds": "{:.0f}".format})
+    return table.to_string(na_rep="–", float_format="{:.3f}".format)
 
 def _advise(args):
     """Compare ways to train on a table and print which one pays, by how much, and what new rows are worth.
@@ -956,8 +957,8 @@ def _add_advise(commands):
         "balanced_accuracy, accuracy, or the cost of missing a row of each class as JSON: '{\"yes\": 10, \"no\": 1}' "
         "(default: f1, of the rarer of two classes)")
     add("--time-limit", metavar="S", type=_at_least(1), default=300, help="seconds, about (default: 300)")
-    add("--rows", metavar="N", type=_at_least(50), default=20_000, help="rows to use at most, drawn at random with the "
-        "same shares of the classes (default: 20000)")
+    add("--rows", metavar="N", type=_at_least(50), default=5000, help="rows to use at most, or as many as have 100 of the "
+        "rarest class, drawn at random with the same shares of the classes (default: 5000)")
     add("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are "
         "categories; may be repeated")
     add("--exclude", metavar="COL", action="append", default=[], help="a column to leave out, such as an identifier; may "
