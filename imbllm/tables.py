@@ -187,7 +187,7 @@ def _named(names, one, several):
 EXCLUDED = "key", "missing", "drop"
 
 class Excluded:
-    """Columns of a table that are not learnt.
+    """Columns of a table that are not learned.
 
     `columns` lists the position of each, what new rows have there (one of `EXCLUDED`), and a `Column` with the last
     keys or a missing value.
@@ -213,7 +213,7 @@ class Excluded:
         frame:pd.DataFrame, # The table
         keys, # Names of columns, or `"auto"`: those that look like keys
     ): # -> Excluded
-        "The same and columns of keys, for which new rows get new ones; at least one column is left to be learnt."
+        "The same and columns of keys, for which new rows get new ones; at least one column is left to be learned."
         rest = [i for i in self.learnt(frame.shape[1])]
         if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
         else: at = [i for i in rest if frame.columns[i] in list(keys)]
@@ -229,15 +229,15 @@ class Excluded:
     def learnt(self,
         d:int, # Columns of the table
     ) -> list: # Positions
-        "Positions of the columns that are learnt."
+        "Positions of the columns that are learned."
         left_out = {at for at, _, _ in self.columns}
         return [i for i in range(d) if i not in left_out]
 
     def fill(self,
-        frame:pd.DataFrame, # New rows, the learnt columns only
+        frame:pd.DataFrame, # New rows, the learned columns only
         rng:np.random.Generator, # Source of randomness
         whole:bool=False, # Put in columns that are to be dropped, too, with any value?
-    ) -> pd.DataFrame: # New rows with the columns that are not learnt
+    ) -> pd.DataFrame: # New rows with the columns that are not learned
         "Put the columns into a frame of new rows; keys go on from call to call."
         parts = [frame.iloc[:, i] for i in range(frame.shape[1])]
         n, dropped = len(frame), 0
@@ -303,11 +303,11 @@ def to_array(
     return new.astype(np.promote_types(dtype, new.dtype))
 
 class Table:
-    "What a fitted sampler knows of the given table, and the way from it to frames of learnt columns and back."
+    "What a fitted sampler knows of the given table, and the way from it to frames of learned columns and back."
     def __init__(self,
-        schema:Schema, # Of the learnt columns
+        schema:Schema, # Of the learned columns
         names:list, # Of all columns, as given
-        excluded:Excluded, # Columns that are not learnt
+        excluded:Excluded, # Columns that are not learned
         is_array:bool, # Was it an array?
         host=None, # Gives a frame back as a table of another library; None: as it is
         dtype=None, # Of the array
@@ -327,9 +327,9 @@ class Table:
         categorical_features=None, # Numeric columns to be treated as categories
         exclude=None, # Columns not to learn
         host=None, # Gives a frame back as a table of another library
-        keys=(), # Columns of keys, which are not learnt; or `"auto"`: those that look like keys
-    ) -> tuple: # The `Table`, and a DataFrame of the learnt columns
-        "What there is to know of a table, and its learnt columns. Raises `TableError` for what cannot be learnt."
+        keys=(), # Columns of keys, which are not learned; or `"auto"`: those that look like keys
+    ) -> tuple: # The `Table`, and a DataFrame of the learned columns
+        "What there is to know of a table, and its learned columns. Raises `TableError` for what cannot be learned."
         frame = as_frame(X)
         excluded = Excluded.of(frame, exclude).with_keys(frame, keys)
         categorical = column_names(frame, categorical_features, "categorical_features") - set(excluded.names)
@@ -346,9 +346,9 @@ class Table:
         return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), learnt
 
     def learnt(self,
-        X, # A table that has the learnt columns, in any order
-    ) -> pd.DataFrame: # Those columns, in the order that was learnt
-        "The learnt columns of a table. Raises `ValueError` for one that it lacks or has twice."
+        X, # A table that has the learned columns, in any order
+    ) -> pd.DataFrame: # Those columns, in the order that was learned
+        "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
         frame = as_frame(X)
         check_columns(frame)
         absent = [name for name in self.schema.names if name not in frame]
@@ -356,10 +356,10 @@ class Table:
         return frame[self.schema.names]
 
     def whole(self,
-        learnt:pd.DataFrame, # Rows, the learnt columns only
+        learnt:pd.DataFrame, # Rows, the learned columns only
         X, # The table that they are from
     ) -> pd.DataFrame: # The rows with all columns
-        "Columns that are learnt, and at their places those of `X` that are not."
+        "Columns that are learned, and at their places those of `X` that are not."
         if not self.excluded.columns: return learnt
         X = as_frame(X)
         return pd.concat([learnt[[n]] if n in learnt else X[[n]] for n in self.names if n in X], axis=1)
@@ -385,7 +385,7 @@ class Table:
     @classmethod
     def from_json(cls,
         state:dict, # What `to_json` gave
-        columns:list, # `Column` of each learnt column
+        columns:list, # `Column` of each learned column
     ): # -> Table
         "The table that `to_json` described. Raises `ValueError` for what it cannot have written."
         for d in state["excluded"]:
@@ -443,7 +443,7 @@ def fill_cells(
 
 # %% ../nbs/19_tables.ipynb #abaf82cd
 def encode_table(
-    frame:pd.DataFrame, # Rows, the learnt columns, `(n, d)`
+    frame:pd.DataFrame, # Rows, the learned columns, `(n, d)`
     row_model, # A `RowModel` of them
     handle_unknown:str="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
     nearest:bool=False, # Is it no error if a number becomes the nearest one?
@@ -501,7 +501,7 @@ def decode_table(
     row_model, # The `RowModel` that wrote them
     conditions:dict=None, # What was asked of columns
 ) -> pd.DataFrame: # The rows without the label, `(n, d)`
-    "Rows of codes as a frame of the learnt columns, with their own dtypes."
+    "Rows of codes as a frame of the learned columns, with their own dtypes."
     frame = sampling_.rows_to_frame(row_model.columns, rows).iloc[:, 1:]
     for j, condition in (conditions or {}).items(): put_cells(frame, j - 1, condition, rows.codes[:, j])
     return frame
