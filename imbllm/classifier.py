@@ -603,7 +603,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         return X, sampler.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
 
     def _checked(self, X, reset=False):
-        "A checked table; one to predict gets the columns of the one that was learnt, in their order."
+        "A checked table; one to predict gets the columns of the one that was learned, in their order."
         X = check_rows(X)
         validate_data(self, X=X, reset=reset, skip_check_array=True)
         if reset:
@@ -685,7 +685,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 # %% ../nbs/22_classifier.ipynb #32d0ee58
 @documented
 def taught_rows(
-    sampler:ImbLLM, # A fitted sampler that learnt every class
+    sampler:ImbLLM, # A fitted sampler that learned every class
     teacher, # A fitted classifier with `predict_proba`, such as `InContextClassifier`
     n:int=2000, # How many rows
     random_state=None, # Seed

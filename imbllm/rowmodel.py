@@ -143,7 +143,7 @@ class RowModel:
 
     A row is `1 + d` codes, the label's first; `columns` says what they mean. `codec` maps fields to tokens, `grammar`
     says what may be written, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for the
-    code of each class that was learnt, how often each code of each column occurs, and `history` what training did.
+    code of each class that was learned, how often each code of each column occurs, and `history` what training did.
     Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
@@ -200,7 +200,7 @@ class RowModel:
 # %% ../nbs/18_rowmodel.ipynb #ee8f6215
 @patch
 def orders(self:RowModel, n, k, rng):
-    "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
+    "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learned."
     d = len(self.columns) - 1
     if self.permutation == "identity": return self.arranged(permute(n, d, "identity", rng), 1)[None]
     return self.arranged(permute(n * k, d, "fix_y", rng), 1).reshape(k, n, 1 + d)

@@ -677,7 +677,7 @@ def warn_of_words(
     found = {name: _missing_words(values) for name, values in texts.items() if all(isinstance(v, str) for v in values)}
     which = "; ".join(f"{name!r} (with {', '.join(map(repr, words))})" for name, words in found.items() if words)
     if not which: return
-    warnings.warn(f"Columns of text that hold numbers and words for missing ones are learnt as categories: {which}. "
+    warnings.warn(f"Columns of text that hold numbers and words for missing ones are learned as categories: {which}. "
                   "pd.to_numeric(..., errors='coerce') makes numbers of them, and the words missing.",
                   UserWarning, stacklevel)
 
