@@ -282,7 +282,7 @@ def measure(
 
 def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
     """What new rows are, and what classifiers score that learn them; rows of a method that relabels get the label that
-    XGBoost gives them, which has learnt the given rows."""
+    XGBoost gives them, which has learned the given rows."""
     out = dict(new_rows=0, diversity={})
     Z, code = problem.Z, problem.code
     if new is not None:
@@ -302,7 +302,7 @@ def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
 def measure_rows(
     cell:Cell, # What they are measured as
     new:pd.DataFrame, # New rows of the rarest class, `(m, d)`, with the columns of the table
-    relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learnt the given rows?
+    relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learned the given rows?
 ) -> dict: # As of `measure`, but for the seconds of sampling
     """Score new rows of a cell's table that were made elsewhere: `measure` without the sampler.
 

@@ -361,7 +361,7 @@ def _stream(sampler, wanted, y, given):
 # %% ../nbs/35_cli.ipynb #80d6a7fc
 _NEW = "imbllm-" # what the names of new parts begin with
 _PER_PART = 50_000 # new rows in a part, at most
-_LEARNT = 20_000 # rows that are learnt of each class that does not grow, if the user does not say how many
+_LEARNT = 20_000 # rows that are learned of each class that does not grow, if the user does not say how many
 
 def _given_parts(folder):
     "The Parquet files of a folder that are not ours."

@@ -305,7 +305,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     sentence. What is set less often stands in `imbllm.Training` and `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
-    model in it, `history_` the training run, `classes_` the labels that were learnt and can be sampled,
+    model in it, `history_` the training run, `classes_` the labels that were learned and can be sampled,
     `sampling_strategy_` the number of rows to add per class, `counts_` how many candidate rows the last sampling drew,
     accepted and rejected, and why.
 
@@ -394,7 +394,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`.
 
-        Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
+        Which classes are learned is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
         """
         self._validate_params()
         X, y = tables.split_target(X, y)
@@ -444,7 +444,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         try:
             tables.check_counts(strategy)
             tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
-        except ValueError as e:
+        except (ValueError, AttributeError) as e: # the latter where a function gives no dictionary
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
         return X, y, binarize_y
@@ -593,7 +593,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         return (excluded.fill(frame, rng) for frame in frames) if excluded.columns else frames
 
     def _frames(self, n, code, conditions, seed, n_jobs=None, known=None, bar=""):
-        "New rows of a class as frames of the learnt columns."
+        "New rows of a class as frames of the learned columns."
         model = self.row_model_
         total = Counter()
         classifier = None
@@ -616,9 +616,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         return int((self._random if random_state is None else check_random_state(random_state)).randint(2**31))
 
     def label_code(self,
-        label=None, # A class that was learnt; default: the rarest
+        label=None, # A class that was learned; default: the rarest
     ) -> int: # Its code
-        "Code of a class. Raises `ValueError` for one that was not learnt."
+        "Code of a class. Raises `ValueError` for one that was not learned."
         self._check_fitted()
         if label is None: return min(self.row_model_.counts, key=lambda c: self.row_model_.counts[c][0].sum())
         known = self.classes_.tolist()

@@ -369,7 +369,7 @@ def distance_ecdf(
 
 # %% ../nbs/31_rows.ipynb #5dc27cd6
 def dcr_histogram(
-    real:pd.DataFrame, # Real rows that the sampler learnt, at least two
+    real:pd.DataFrame, # Real rows that the sampler learned, at least two
     synthetic:pd.DataFrame, # Synthetic rows, with the same columns
     unseen:pd.DataFrame=None, # Real rows that it never saw
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: the real rows

@@ -145,7 +145,7 @@ sampler.sample(100)
 
 ## What it holds of the training data
 
-{rows} `{state}` lists the distinct values of each column and how often each occurs in each class that was learnt; the \
+{rows} `{state}` lists the distinct values of each column and how often each occurs in each learned class; the \
 weights may have memorised more, above all where rows are few.
 
 | column | kind | type | values |
@@ -207,7 +207,7 @@ class Savable:
     ):
         """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on what it holds.
 
-        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learnt, never
+        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learned, never
         rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
         again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
         verifies rows is not saved, nor are the rows from which `condition="borderline"` starts and those that a critic
@@ -229,7 +229,7 @@ class Savable:
         folder, # Folder that `save` made, or the hub id of one that `push_to_hub` made
         device:str="auto", # Where to put the model
     ) -> Self: # The sampler that was saved
-        """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before 
+        """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before.
 
         A name that is no folder is looked up on the Hugging Face hub. Raises `SavedModelError`, a `ValueError`, naming
         what is missing, changed, pickled or of another version.

@@ -560,8 +560,10 @@ def column_names(
     if columns is None: return set()
     if isinstance(columns, tuple) and columns in frame.columns: return {columns}
     wanted = list(columns) if pd.api.types.is_list_like(columns) else [columns]
-    is_mask = len(wanted) == frame.shape[1] and all(isinstance(w, (bool, np.bool_)) for w in wanted)
-    if is_mask: return set(itertools.compress(frame.columns, wanted))
+    is_mask = len(wanted) and all(isinstance(w, (bool, np.bool_)) for w in wanted)
+    if is_mask and len(wanted) == frame.shape[1]: return set(itertools.compress(frame.columns, wanted))
+    if is_mask and not set(wanted) <= set(frame.columns):
+        raise TableError(f"{argument} is a mask of {len(wanted)} columns; the table has {frame.shape[1]}.")
     names = [_column_name(frame, w) for w in wanted]
     unknown = [n for n in names if n not in frame.columns]
     if not unknown: return set(names)
@@ -677,7 +679,7 @@ def warn_of_words(
     found = {name: _missing_words(values) for name, values in texts.items() if all(isinstance(v, str) for v in values)}
     which = "; ".join(f"{name!r} (with {', '.join(map(repr, words))})" for name, words in found.items() if words)
     if not which: return
-    warnings.warn(f"Columns of text that hold numbers and words for missing ones are learnt as categories: {which}. "
+    warnings.warn(f"Columns of text that hold numbers and words for missing ones are learned as categories: {which}. "
                   "pd.to_numeric(..., errors='coerce') makes numbers of them, and the words missing.",
                   UserWarning, stacklevel)
 

@@ -206,12 +206,12 @@ class Settings:
 
     @property
     def balanced(self):
-        "Are the classes learnt in equal parts?"
+        "Are the classes learned in equal parts?"
         return self.finetune_on == "major+minor+interpolate"
 
     @property
     def learns_all(self):
-        "Are all classes learnt?"
+        "Are all classes learned?"
         return self.finetune_on in ALL_ROWS
 
     @property

@@ -21,8 +21,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
-    _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError,
-    UnknownValueError, as_cells, as_numbers, as_python, check_columns, column_from_json, column_names,
+    _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError, UnknownValueError,
+    _dense, as_cells, as_numbers, as_python, check_columns, column_from_json, column_names,
     column_to_json, encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema, name_from_json,
     name_to_json, number_text)
 from .serialization import Rows
@@ -188,7 +188,7 @@ def _named(names, one, several):
 EXCLUDED = "key", "missing", "drop"
 
 class Excluded:
-    """Columns of a table that are not learnt.
+    """Columns of a table that are not learned.
 
     `columns` lists the position of each, what new rows have there (one of `EXCLUDED`), and a `Column` with the last
     keys or a missing value.
@@ -214,7 +214,7 @@ class Excluded:
         frame:pd.DataFrame, # The table
         keys, # Names of columns, or `"auto"`: those that look like keys
     ): # -> Excluded
-        "The same and columns of keys, for which new rows get new ones; at least one column is left to be learnt."
+        "The same and columns of keys, for which new rows get new ones; at least one column is left to be learned."
         rest = [i for i in self.learnt(frame.shape[1])]
         if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
         else: at = [i for i in rest if frame.columns[i] in list(keys)]
@@ -230,15 +230,15 @@ class Excluded:
     def learnt(self,
         d:int, # Columns of the table
     ) -> list: # Positions
-        "Positions of the columns that are learnt."
+        "Positions of the columns that are learned."
         left_out = {at for at, _, _ in self.columns}
         return [i for i in range(d) if i not in left_out]
 
     def fill(self,
-        frame:pd.DataFrame, # New rows, the learnt columns only
+        frame:pd.DataFrame, # New rows, the learned columns only
         rng:np.random.Generator, # Source of randomness
         whole:bool=False, # Put in columns that are to be dropped, too, with any value?
-    ) -> pd.DataFrame: # New rows with the columns that are not learnt
+    ) -> pd.DataFrame: # New rows with the columns that are not learned
         "Put the columns into a frame of new rows; keys go on from call to call."
         parts = [frame.iloc[:, i] for i in range(frame.shape[1])]
         n, dropped = len(frame), 0
@@ -264,13 +264,14 @@ def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.f
 
 def _is_key(s):
     "Does a column look like a key of which new ones can be made? Numbers must be called one, too."
+    s = _dense(s)
     if pd.api.types.is_float_dtype(s.dtype) or len(s) < 20 or s.isna().any() or s.map(type).nunique() > 1: return False
     try:
         if not s.is_unique: return False
         col = infer_column(s)
         if not identifiers(Schema([col]), len(s)) or col.ordered and not _called_key(col.name): return False
         fresh_keys(col, 1, np.random.default_rng(0))
-    except (TableError, TypeError): return False # no key; if it is no column either, the message comes later
+    except (TableError, TypeError, NotImplementedError): return False # if it is no column, the message comes later
     return True
 
 def _filling(s, how):
@@ -304,11 +305,11 @@ def to_array(
     return new.astype(np.promote_types(dtype, new.dtype))
 
 class Table:
-    "What a fitted sampler knows of the given table, and the way from it to frames of learnt columns and back."
+    "What a fitted sampler knows of the given table, and the way from it to frames of learned columns and back."
     def __init__(self,
-        schema:Schema, # Of the learnt columns
+        schema:Schema, # Of the learned columns
         names:list, # Of all columns, as given
-        excluded:Excluded, # Columns that are not learnt
+        excluded:Excluded, # Columns that are not learned
         is_array:bool, # Was it an array?
         host=None, # Gives a frame back as a table of another library; None: as it is
         dtype=None, # Of the array
@@ -328,9 +329,9 @@ class Table:
         categorical_features=None, # Numeric columns to be treated as categories
         exclude=None, # Columns not to learn
         host=None, # Gives a frame back as a table of another library
-        keys=(), # Columns of keys, which are not learnt; or `"auto"`: those that look like keys
-    ) -> tuple: # The `Table`, and a DataFrame of the learnt columns
-        "What there is to know of a table, and its learnt columns. Raises `TableError` for what cannot be learnt."
+        keys=(), # Columns of keys, which are not learned; or `"auto"`: those that look like keys
+    ) -> tuple: # The `Table`, and a DataFrame of the learned columns
+        "What there is to know of a table, and its learned columns. Raises `TableError` for what cannot be learned."
         frame = as_frame(X)
         excluded = Excluded.of(frame, exclude).with_keys(frame, keys)
         categorical = column_names(frame, categorical_features, "categorical_features") - set(excluded.names)
@@ -347,20 +348,22 @@ class Table:
         return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), learnt
 
     def learnt(self,
-        X, # A table that has the learnt columns, in any order
-    ) -> pd.DataFrame: # Those columns, in the order that was learnt
-        "The learnt columns of a table. Raises `ValueError` for one that it lacks or has twice."
+        X, # A table that has the learned columns, in any order
+    ) -> pd.DataFrame: # Those columns, in the order that was learned
+        "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
         frame = as_frame(X)
         check_columns(frame)
+        if self.is_array and isinstance(X, np.ndarray) and frame.shape[1] != len(self.names):
+            raise ValueError(f"X has {frame.shape[1]} columns; the array that was learned had {len(self.names)}.")
         absent = [name for name in self.schema.names if name not in frame]
         if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.schema.names}.")
         return frame[self.schema.names]
 
     def whole(self,
-        learnt:pd.DataFrame, # Rows, the learnt columns only
+        learnt:pd.DataFrame, # Rows, the learned columns only
         X, # The table that they are from
     ) -> pd.DataFrame: # The rows with all columns
-        "Columns that are learnt, and at their places those of `X` that are not."
+        "Columns that are learned, and at their places those of `X` that are not."
         if not self.excluded.columns: return learnt
         X = as_frame(X)
         return pd.concat([learnt[[n]] if n in learnt else X[[n]] for n in self.names if n in X], axis=1)
@@ -386,7 +389,7 @@ class Table:
     @classmethod
     def from_json(cls,
         state:dict, # What `to_json` gave
-        columns:list, # `Column` of each learnt column
+        columns:list, # `Column` of each learned column
     ): # -> Table
         "The table that `to_json` described. Raises `ValueError` for what it cannot have written."
         for d in state["excluded"]:
@@ -444,7 +447,7 @@ def fill_cells(
 
 # %% ../nbs/19_tables.ipynb #abaf82cd
 def encode_table(
-    frame:pd.DataFrame, # Rows, the learnt columns, `(n, d)`
+    frame:pd.DataFrame, # Rows, the learned columns, `(n, d)`
     row_model, # A `RowModel` of them
     handle_unknown:str="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
     nearest:bool=False, # Is it no error if a number becomes the nearest one?
@@ -502,7 +505,7 @@ def decode_table(
     row_model, # The `RowModel` that wrote them
     conditions:dict=None, # What was asked of columns
 ) -> pd.DataFrame: # The rows without the label, `(n, d)`
-    "Rows of codes as a frame of the learnt columns, with their own dtypes."
+    "Rows of codes as a frame of the learned columns, with their own dtypes."
     frame = sampling_.rows_to_frame(row_model.columns, rows).iloc[:, 1:]
     for j, condition in (conditions or {}).items(): put_cells(frame, j - 1, condition, rows.codes[:, j])
     return frame
