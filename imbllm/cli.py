@@ -727,6 +727,7 @@ _ADVICE = { # what to do, by the way to train that was chosen
     "as it is": "Do not oversample: train on the table as it is.",
     "class weight": "Do not oversample: train on the table as it is, with equal weights of the classes.",
     "bootstrap": "Make no new rows: repeat the rare ones until the classes are even.",
+    "in context": "Add no rows: average the classifier with a network that reads your rows (ImbLLMClassifier does).",
     "pool": "Add no rows: average the classifier with the language model's opinion (ImbLLMClassifier does).",
     "some rows": "Oversample, but with a quarter of the rows that would make the classes even.",
     "rows": "Oversample until the classes are even (imbllm oversample does).",
@@ -793,7 +794,8 @@ def _advised(args, X, y, scoring):
     rule, threshold = _rule(model, rare)
     return model, price, dict(
         rows=len(y), columns=X.shape[1], target=y.name, rare=rare, rare_rows=int((y == rare).sum()),
-        choice=model.choice_, refuses=bool(model.refuses_), advice=_ADVICE[model.choice_], evidence=model.verdict_,
+        choice=model.choice_, refuses=bool(model.refuses_), evidence=model.verdict_,
+        advice=_ADVICE.get(model.choice_, f"Let ImbLLMClassifier train {model.choice_!r}."),
         scoring=args.scoring, rule=rule, threshold=threshold, seconds=round(time.perf_counter() - start, 1))
 
 def _price_json(price):
