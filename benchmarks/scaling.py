@@ -8,6 +8,7 @@ sampled). Each point is a process of its own, on one thread: seconds of fitting 
 that they held beyond the imports and the table. `columns, 150 rows` is the same with so few rows, a tenth of them rare.
 `text column` is a column of texts, all different, beside four others. `fraud` is `make_fraud` with so many rows, of
 which 100 are rare, or 492 of the whole table's; 2,000 rows are sampled as the default does, from four candidates each.
+`fraud, balanced` is `fit_resample` of such a table, on all cores; its seconds are those of fitting and sampling together.
 `table` is the paper's ten tables (the folder that IMBLLM_DATA names), 2,000 rows sampled of each, whose size is the
 number of columns, the label included: a field is a step.
 """
@@ -25,7 +26,7 @@ from study import apart, arguments, save, serve_one, stamped
 AXES = {"rows sampled": [10**3, 10**4, 10**5, 10**6], "rows trained on": [10**3, 10**4, 10**5, 10**6],
         "columns": [5, 20, 50, 100, 200, 500], "columns, 150 rows": [50, 200],
         "values of a column": [2, 100, 1000, 10_000, 100_000], "text column": [1000, 10_000],
-        "fraud": [2000, 20_000, 284_807],
+        "fraud": [2000, 20_000, 284_807], "fraud, balanced": [20_000, 284_807],
         "table": dataset_names()}
 
 def made(columns, values=5, rows=1000):
@@ -55,15 +56,23 @@ def problem(axis, size):
     if axis == "columns, 150 rows": return *made(size, rows=150), 120
     if axis == "text column": return *with_texts(size), 500
     if axis == "fraud": return *fraud(size), 2000
+    if axis == "fraud, balanced": return *fraud(size), None
     return *made(4, size, max(2000, size)), 500
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 # GiB, as Linux counts
+
+def balanced(X, y):
+    "New rows and seconds of `fit_resample` with the defaults, on all cores."
+    start = time.perf_counter()
+    X_res, _ = ImbLLM(random_state=0, verbose=0, n_jobs=-1).fit_resample(X, y)
+    return dict(rows=len(X_res) - len(X), seconds=time.perf_counter() - start)
 
 def measure(axis, size):
     "One point of an axis, in this process."
     X, y, n = problem(axis, size)
     before = peak()
-    sampler = ImbLLM(random_state=0, verbose=0, candidates=4 if axis == "fraud" else 1)
+    if n is None: return dict(axis=axis, size=size) | balanced(X, y) | dict(gib=peak() - before)
+    sampler = ImbLLM(random_state=0, verbose=0, n_jobs=1, candidates=4 if axis == "fraud" else 1)
     start = time.perf_counter()
     sampler.fit(X, y)
     middle = time.perf_counter()

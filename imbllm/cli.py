@@ -169,13 +169,13 @@ def _check_names(args, table):
         raise ValueError(f"--mark {args.mark!r}: the table has such a column; give another name.")
 
 # %% ../nbs/35_cli.ipynb #470f76a4
-def _class_of(table, y, word):
+def _class_of(table, y, word, option="--strategy"):
     "The label that `word` means."
     try: label = table.value(y.name, word)
     except ValueError: label = None
     classes = y.unique().tolist()
     if label in classes: return label
-    raise ValueError(f"--strategy names the class {word!r}, which the column {y.name!r} does not have; its classes "
+    raise ValueError(f"{option} names the class {word!r}, which the column {y.name!r} does not have; its classes "
                      f"are {_listing(sorted(classes))}.{_meant(word, list(map(str, classes)))}")
 
 def _check_sizes(sizes, counts):
@@ -274,6 +274,10 @@ def _drawn_rows(sampler, X, y, given):
     rows = pd.concat([sampler.sample(n, label, given) for label, n in wanted.items()], ignore_index=True)
     return rows.assign(**{y.name: _repeated(wanted, y)})
 
+def _save_passports(path, sampler, rows, X, y):
+    "Write the passports of new rows, a line for each."
+    write_table(sampler.passport(rows, rows[y.name], real=(X, y), neighbors=min(3, len(X))).round(4), Path(path))
+
 def _new_rows(sampler, X, y, given):
     "New rows as a table with the column of labels."
     if given: return _drawn_rows(sampler, X, y, given)
@@ -289,9 +293,11 @@ def _at_once(args, source, out):
     y = _labels(table, args.target)
     X = table.frame.drop(columns=args.target)
     given, strategy = _given(args, table), _wanted(args.strategy, table, y)
-    rows = _new_rows(_sampler(args, strategy, list(X)), X, y, given)
+    sampler = _sampler(args, strategy, list(X))
+    rows = _new_rows(sampler, X, y, given)
     drop = _dropped(_excluded(args.exclude, list(X)))
     save(Addition(table, rows, drop, args.new_only, args.mark, args.escape_formulas), out)
+    if args.passport and len(rows): _save_passports(args.passport, sampler, rows, X, y)
     return y, pd.concat([y, rows[args.target].astype(y.dtype)], ignore_index=True)
 
 # %% ../nbs/35_cli.ipynb #9696c0ba
@@ -521,6 +527,15 @@ def _oversample_folder(args, source, out):
     print(_summary(y, y_res, args.target))
     print(f"{len(y_res) - len(y)} new rows in {time.perf_counter() - start:.0f} s; their parts are in {out}")
 
+def _check_passport(args, source, out):
+    "May the file of passports be written?"
+    path = Path(args.passport)
+    if args.by_parts: raise CommandError("--passport is for tables in memory; it does not go with --by-parts.")
+    if str(path) == STREAM or path in (source, out):
+        raise CommandError(f"--passport {args.passport}: give the name of a file of its own.")
+    suffix_of(path)
+    _check_out(path, args.force, source)
+
 def _oversample(args):
     """Read a table, rebalance it, write it and print a summary.
 
@@ -528,12 +543,15 @@ def _oversample(args):
     be used.
     """
     source, out = Path(args.input), Path(args.output)
-    if source.is_dir() and _given_parts(source): return _oversample_folder(args, source, out)
+    if source.is_dir() and _given_parts(source):
+        if args.passport: raise CommandError("--passport is for tables in memory, not for a folder of parts.")
+        return _oversample_folder(args, source, out)
     if args.dask: raise CommandError("--dask is for a folder of Parquet parts.")
     to_stream = str(out) == STREAM
     if not to_stream: suffix_of(out)
     _check_source(source)
     _check_out(out, args.force, source)
+    if args.passport: _check_passport(args, source, out)
     _check_llm(args.llm)
     if args.escape_formulas and not to_stream and is_parquet(out):
         raise CommandError("--escape-formulas is for CSV: Parquet has no formulas.")
@@ -586,7 +604,7 @@ def _save_figure(axes, folder, name):
 
 # %% ../nbs/35_cli.ipynb #cb3bce2b
 _REPORTED = ["paper_f1", "minority_f1", "balanced_accuracy", "average_precision", "roc_auc", "close_probability",
-             "coverage", "copies", "valid"]
+             "coverage", "copies", "valid", "exchange_rate"]
 
 def _overview(tables):
     "Means of all scores, best mean rank in minority F1 first."
@@ -652,7 +670,8 @@ def _grid(args):
     datasets = _list(args.datasets) if args.datasets else dataset_names()
     methods = _list(args.methods) if args.methods else list(METHODS)
     try: return grid(datasets, methods, args.seeds, args.q, llm=args.llm, protocol=args.protocol,
-                     classifiers=tuple(_list(args.classifiers)), keep_original=args.keep_original)
+                     classifiers=tuple(_list(args.classifiers)), keep_original=args.keep_original,
+                     exchange_rate=args.exchange_rate or None)
     except ValueError as e: raise CommandError(e) from e
 
 def _bench(args):
@@ -703,6 +722,121 @@ def _demo(args):
     from imbllm.demo import demo
     demo(args.rows, args.seed, args.out, args.llm, args.epochs)
 
+# %% ../nbs/35_cli.ipynb #3bd2dc84
+_ADVICE = { # what to do, by the way to train that was chosen
+    "as it is": "Do not oversample: train on the table as it is.",
+    "class weight": "Do not oversample: train on the table as it is, with equal weights of the classes.",
+    "bootstrap": "Make no new rows: repeat the rare ones until the classes are even.",
+    "pool": "Add no rows: average the classifier with the language model's opinion (ImbLLMClassifier does).",
+    "some rows": "Oversample, but with a quarter of the rows that would make the classes even.",
+    "rows": "Oversample until the classes are even (imbllm oversample does).",
+    "rows and pool": "Oversample until the classes are even, and average the classifier with the language model's "
+                     "opinion (ImbLLMClassifier does)."}
+_SCORINGS = "f1", "balanced_accuracy", "accuracy"
+
+def _scoring(text):
+    "`--scoring` as `ImbLLMClassifier` understands it; costs still by the words of the classes."
+    if text in _SCORINGS: return text
+    try: value = json.loads(text)
+    except ValueError: value = None
+    if isinstance(value, dict) and value and all(_is_number(v, (int, float)) and v > 0 for v in value.values()):
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SCORINGS)}, or the cost of missing a row of each "
+                                     "class as JSON such as '{\"yes\": 10, \"no\": 1}'")
+
+# %% ../nbs/35_cli.ipynb #9ce62174
+def _some_rows(X, y, n, seed):
+    "At most `n` random rows, or so many that 100 are of the rarest class, with the same shares of the classes."
+    n = max(n, int(100 * len(y) / y.value_counts().min()))
+    if len(y) <= n: return X, y
+    from sklearn.model_selection import train_test_split
+    X, _, y, _ = train_test_split(X, y, train_size=n, stratify=y, random_state=seed)
+    return X.reset_index(drop=True), y.reset_index(drop=True)
+
+def _priced(model, sampler, X, y, seed, seconds):
+    "What new rows are worth in labelled ones, an `ExchangeRate`, in so many seconds; or why that is not known."
+    from imbllm.classifier import ARMS
+    from imbllm.metrics import exchange_rate
+    tried = model.choices_[model.choices_.folds > 0]
+    a_fit = max((row.seconds / row.folds for arm, row in tried.iterrows() if ARMS[arm].rows), default=None)
+    if a_fit is None: return "New rows were not tried, so they have no price."
+    n_splits = min(5, int(seconds / (1.5 * a_fit)))
+    if n_splits < 2: return "There was no time left to price new rows; give a longer --time-limit."
+    try: return exchange_rate(sampler, X, y, n_splits=n_splits, random_state=seed)
+    except ValueError as e: return f"New rows have no price here: {e}"
+
+def _rule(model, rare):
+    "How probabilities become decisions, in words, and the threshold of the rare class of two."
+    factors = dict(zip(model.classes_.tolist(), model.factors_.tolist()))
+    if len(factors) > 2:
+        words = ", ".join(f"{label!r} by {f:.3g}" for label, f in factors.items())
+        return f"Multiply the probabilities by class, {words}, and take the largest product.", None
+    other = sum(f for label, f in factors.items() if label != rare)
+    threshold = other / (other + factors[rare])
+    return f"Call a row {rare!r} from a probability of {threshold:.3g} on.", threshold
+
+# %% ../nbs/35_cli.ipynb #7529c3a2
+def _advised(args, X, y, scoring):
+    "What is found of a table: by name, as JSON takes it, but for the classifier and the price."
+    from imbllm.classifier import ImbLLMClassifier
+    start = time.perf_counter()
+    def say(what):
+        if not args.quiet: print(f"imbllm: {what}", file=sys.stderr)
+    sampler = _sampler(args, "auto", list(X))
+    say(f"comparing ways to train, for up to {args.time_limit * 2 // 3} seconds")
+    limit = args.time_limit * 2 / 3
+    model = ImbLLMClassifier(sampler=sampler.set_params(verbose=0), scoring=scoring, time_limit=limit,
+                             random_state=args.seed).fit(X, y)
+    rare = y.value_counts().idxmin()
+    say("pricing new rows")
+    price = _priced(model, sampler, X, y, args.seed, args.time_limit - (time.perf_counter() - start))
+    rule, threshold = _rule(model, rare)
+    return model, price, dict(
+        rows=len(y), columns=X.shape[1], target=y.name, rare=rare, rare_rows=int((y == rare).sum()),
+        choice=model.choice_, refuses=bool(model.refuses_), advice=_ADVICE[model.choice_], evidence=model.verdict_,
+        scoring=args.scoring, rule=rule, threshold=threshold, seconds=round(time.perf_counter() - start, 1))
+
+def _price_json(price):
+    "A price as JSON takes it."
+    if isinstance(price, str): return dict(unknown=price)
+    return {name: getattr(price, name) for name in ("new_rows", "worth", "low", "high", "given", "most")}
+
+def _evidence_table(choices):
+    "The comparison as text; what was not tried has dashes."
+    table = choices[["average_precision", "log_loss", "gain", "se"]].rename(columns=lambda c: c.replace("_", " "))
+    table.index = [f"{'*' if chosen else ' '} {arm}" for arm, chosen in choices.chosen.items()]
+    return table.to_string(na_rep="–", float_format="{:.3f}".format)
+
+def _advise(args):
+    """Compare ways to train on a table and print which one pays, by how much, and what new rows are worth.
+
+    Raises `CommandError` for paths that cannot be followed, before any work, and `ValueError` for a table that cannot
+    be used.
+    """
+    source = Path(args.input)
+    _check_source(source)
+    table = open_table(source, **_reading(args, source))
+    _check_names(args, table)
+    y = _labels(table, args.target)
+    left_out = list(_excluded(args.exclude, [n for n in table.names if n != args.target]) or ())
+    scoring = args.scoring
+    if isinstance(scoring, dict): scoring = {_class_of(table, y, word, "--scoring"): v for word, v in scoring.items()}
+    n = len(y)
+    X, y = _some_rows(table.frame.drop(columns=[args.target, *left_out]), y, args.rows, args.seed)
+    args.exclude = []
+    model, price, found = _advised(args, X, y, scoring)
+    if args.json:
+        arms = json.loads(model.choices_.reset_index().to_json(orient="records"))
+        print(json.dumps(found | dict(table=str(source), rows_of_table=n, arms=arms, exchange_rate=_price_json(price)),
+                         indent=1, default=str))
+        return
+    used = "" if n == len(y) else f" {len(y):,} random rows are used."
+    print(f"{source}: {n:,} rows, {found['columns']} columns besides {args.target!r}.{used} The rarest class, "
+          f"{found['rare']!r}, has {found['rare_rows']:,} rows, {found['rare_rows'] / len(y):.1%}.", "",
+          found["advice"], model.verdict_, found["rule"], str(price), "", _evidence_table(model.choices_), "",
+          "Means over folds at the natural prevalence; gain is that of average precision over the first line, se its "
+          f"standard error. {found['seconds']:.0f} s.", sep="\n")
+
 # %% ../nbs/35_cli.ipynb #aca2ce5f
 class _Parser(argparse.ArgumentParser):
     def error(self, message): raise CommandError(f"{message} (see {self.prog} --help)")
@@ -743,6 +877,8 @@ def _add_writing(add):
     "Options of `oversample` on what is written."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
+    add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
+        "is, and which given rows, counted from 0, are the nearest ones")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
         "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "
@@ -802,11 +938,36 @@ def _add_bench(commands):
         "scores; paper: new rows replace the rarest class, as in its text (default: fixed)")
     add("--keep-original", action=argparse.BooleanOptionalAction, help="keep the given rows of the rarest class, or "
         "replace them (default: as protocol and preset have it)")
+    add("--exchange-rate", action="store_true", help="measure, too, how many real rows the new ones are worth")
     add("--out", metavar="DIR", help="folder for the results; made, or gone on with")
     add("--jobs", metavar="N", type=int, help="cells at once (default: 1)")
     add("--retry-failed", action="store_true", help="measure cells again that failed before")
     add("--quiet", action="store_true", help="no progress bar")
     add("--report", metavar="DIR", help="print and write tables and figures of the results in DIR")
+
+def _add_advise(commands):
+    parser = _command(commands, "advise", _advise, "say whether oversampling a table pays, and what a new row is worth",
+        "Compare ways to train on a table by cross-validation: as it is, with class weights, with new rows, and more. "
+        "Print the one that pays, the threshold, and how many labelled rows the new ones are worth.")
+    add = parser.add_argument
+    add("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard input")
+    add("--target", metavar="COL", required=True, help="column with the label")
+    _add_reading(parser)
+    add("--scoring", metavar="SCORE", type=_scoring, default="f1", help="what the threshold is for: f1, "
+        "balanced_accuracy, accuracy, or the cost of missing a row of each class as JSON: '{\"yes\": 10, \"no\": 1}' "
+        "(default: f1, of the rarer of two classes)")
+    add("--time-limit", metavar="S", type=_at_least(1), default=300, help="seconds, about (default: 300)")
+    add("--rows", metavar="N", type=_at_least(50), default=5000, help="rows to use at most, or as many as have 100 of the "
+        "rarest class, drawn at random with the same shares of the classes (default: 5000)")
+    add("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are "
+        "categories; may be repeated")
+    add("--exclude", metavar="COL", action="append", default=[], help="a column to leave out, such as an identifier; may "
+        "be repeated")
+    add("--seed", metavar="N", type=_at_least(0), default=0, help="seed (default: 0)")
+    add("--json", action="store_true", help="print JSON")
+    add("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(given=[], mark=None, method="ImbLLM", llm=None, epochs=None, candidates=None, relations="auto",
+                        drop_copies=False)
 
 def _add_report(commands):
     parser = _command(commands, "report", _report,
@@ -833,7 +994,7 @@ def _parser():
                 description="Rebalance an imbalanced table with a language model of its rows.")
     p.add_argument("--version", action="version", version=f"imbllm {getattr(imbllm, '__version__', '(unreleased)')}")
     commands = p.add_subparsers(metavar="COMMAND", required=True)
-    for add_command in (_add_oversample, _add_demo, _add_bench, _add_report): add_command(commands)
+    for add_command in (_add_oversample, _add_advise, _add_demo, _add_bench, _add_report): add_command(commands)
     return p
 
 # %% ../nbs/35_cli.ipynb #7c95f4c5

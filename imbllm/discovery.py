@@ -58,16 +58,23 @@ def _one_value(codes, group):
 
 _PAIRS = 50_000 # pairs of columns that pass the first look and are looked at whole
 
+def _alike(code):
+    "Rows that share a value of a column, in pairs: two arrays of rows, at most about `_FIRST` long."
+    order = np.argsort(code, kind="stable")
+    same = np.flatnonzero(code[order[1:]] == code[order[:-1]])
+    same = same[::max(1, len(same) // _FIRST)]
+    return order[same], order[same + 1]
+
 def _decided_by_one(search):
     "Pairs `(a, b)` of which `a` decides `b`, with support and whether that holds only where both are present."
     columns = np.array(search.columns)
     bar = _bar(len(columns) * (len(columns) - 1))
-    few = search.codes[search.first]
     tried = 0
     for a in columns.tolist():
         if search.counts[a].max() < 2 or (search.counts[a] > 0).sum() < 2: continue
         if tried > _PAIRS: return
-        maybe = columns[_one_value(few[:, columns], few[:, a])]
+        one, other = _alike(search.codes[:, a])
+        maybe = columns[(search.codes[one] == search.codes[other])[:, columns].all(0)]
         gappy = [b for b in columns.tolist() if b not in maybe and max(search.gaps[a], search.gaps[b]) >= 0]
         tried += len(maybe) + len(gappy)
         for b in [*maybe.tolist(), *gappy]:

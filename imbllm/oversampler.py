@@ -19,7 +19,7 @@ from fastcore.basics import store_attr
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
 from scipy import sparse
-from scipy.special import softmax
+from scipy.special import expit, logsumexp, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -35,7 +35,7 @@ from .frames import as_array
 from .permutation import PERMUTATIONS, leave_out
 from .discovery import resolve_relations, stated_keys
 from .saving import Savable
-from .schema import UnknownValueError, as_python, encode_column, infer_column, warn_of_words
+from .schema import UnknownValueError, as_python, encode_column, encode_nearest, infer_column, warn_of_words
 from .serialization import Rows
 from .settings import (
     ALL_ROWS, CONDITIONS, FINETUNE_ON, LABEL_FIRST, PRESETS, VERIFY, Sampling, Settings, Training, check_settings)
@@ -70,9 +70,11 @@ def verify_rows(classifier, row_model, as_arrays, rows, label):
     return candidates_.verify_by_classifier(classifier, X.to_numpy() if as_arrays else X, label)
 
 # %% ../nbs/21_oversampler.ipynb #a0000012
+RANKED = 1000 # real rows of a class, at most, among whose likelihoods that of a row is ranked
+
 @documented
 class RowQueries:
-    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`; `impute` completes them."
+    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`, `passport`; `impute` fills gaps."
     def encode(self,
         X, # Rows, `(n, d)`, with the columns of the table
         label=None, # Their class; default: the rarest
@@ -142,10 +144,75 @@ class RowQueries:
                              f"{s.permutation!r}.")
         if not isinstance(orders, Integral) or orders < 1:
             raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
-        d, rng = len(self.schema_), np.random.default_rng(self._drawn_seed(random_state))
-        own = self.row_model_.permutation == "identity"
-        fixed = [np.arange(d)] if own else [rng.permutation(d) for _ in range(orders)]
-        return softmax(self.log_prob(X, orders=np.stack(fixed), handle_unknown="ignore"), axis=1)
+        fixed = self._same_orders(orders, np.random.default_rng(self._drawn_seed(random_state)))
+        return softmax(self.log_prob(X, orders=fixed, handle_unknown="ignore"), axis=1)
+
+    def _same_orders(self, k, rng):
+        "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learnt."
+        d = len(self.schema_)
+        if self.row_model_.permutation == "identity": return np.arange(d)[None]
+        return np.stack([rng.permutation(d) for _ in range(k)])
+
+    def passport(self,
+        X, # Rows, `(n, d)`, with the columns of the table; new ones, say
+        label=None, # Class of the rows, one or `(n,)`; default: the rarest
+        real=None, # Real rows and their labels, `(X, y)`, to compare with; a sampler keeps none
+        neighbors:int=3, # How many nearest real rows to name
+    ) -> pd.DataFrame: # A line for each row, with the index of `X`
+        """What speaks for each of `n` rows, and which real rows it is like: a frame with a line for each.
+
+        `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
+        `weight` is p(label | row), in [0, 1], where every class counts as frequent as any other: the `sample_weight` of
+        the row for a classifier. With `real` there are also `rank`, the share of the real rows of its class that the
+        model finds no likelier, and `nearest_1`, `distance_1`, `nearest_2`, ...: the positions of the nearest real rows
+        of any class, and their distances in shares of columns, as in `imbllm.metrics.Space`.
+        A row has the same passport in every call. Ranks use at most 1,000 real rows of a class. Of a model that did not
+        learn every class, `log_odds` and `weight` are NaN. Raises `ValueError` for an unknown label, absent columns,
+        more `neighbors` than real rows, and a model that never saw the label first.
+        """
+        self._check_fitted()
+        self.row_model_.require_label_first("passport")
+        frame = self.table_.learnt(X)
+        codes = np.broadcast_to(self._label_codes(label, len(frame)), len(frame))
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        out = pd.DataFrame(self._likelihoods(frame, codes), index=index)
+        if real is None: return out
+        known, y = self._real_rows(real)
+        out["rank"] = self._ranks(out["log_prob"].to_numpy(), codes, known, y)
+        space = tables.Space(self.schema_)
+        positions, distances = space.neighbors(space.points(frame), space.points(known), neighbors)
+        for k in range(neighbors):
+            out[f"nearest_{k + 1}"] = positions[:, k]
+            out[f"distance_{k + 1}"] = distances[:, k]
+        return out
+
+    def _likelihoods(self, frame, codes):
+        "Log-probability of rows under the labels `codes`, their log-odds and weights, by name."
+        scores = self.log_prob(frame, orders=self._same_orders(4, np.random.default_rng(0)), handle_unknown="ignore")
+        at = np.searchsorted(sorted(self.row_model_.counts), codes)[:, None] == np.arange(len(self.classes_))
+        own, rest = scores[at], np.full(len(frame), np.nan)
+        if self.settings.compares_classes: rest = logsumexp(scores, axis=1, b=~at) - np.log(at.shape[1] - 1)
+        odds = own - rest
+        return dict(log_prob=own, log_odds=odds, weight=expit(odds - np.log(max(at.shape[1] - 1, 1))))
+
+    def _real_rows(self, real):
+        "The learnt columns of real rows and the codes of their labels."
+        if not isinstance(real, tuple) or len(real) != 2:
+            raise ValueError(f"real must be a tuple of real rows and their labels, (X, y); got {type(real).__name__}.")
+        X, y = tables.split_target(*real)
+        tables.check_labels(X, y)
+        return self.table_.learnt(X), encode_nearest(self.row_model_.columns[0], pd.Series(np.asarray(y)))[0]
+
+    def _ranks(self, log_prob, codes, known, y):
+        "Share of the real rows of the class of each row that are no likelier; NaN for a class without real rows."
+        out = np.full(len(codes), np.nan)
+        for code in np.unique(codes):
+            members = np.flatnonzero(y == code)
+            if not len(members): continue
+            some = members[np.linspace(0, len(members) - 1, min(len(members), RANKED)).astype(int)]
+            usual = np.sort(self._likelihoods(known.iloc[some], np.full(len(some), code))["log_prob"])
+            out[codes == code] = np.searchsorted(usual, log_prob[codes == code], side="right") / len(some)
+        return out
 
     def impute(self,
         X, # Rows with missing cells, `(n, d)`, with the columns of the table
@@ -201,7 +268,8 @@ def _spark(values, width=160, height=28, most=60):
 _NEXT = (("sample(100)", "new rows of the rarest class"),
          ('sample(100, label, given={"column": value})', "on conditions"),
          ("impute(rows, label)", "missing cells"), ("log_prob(rows)", "how likely rows are"),
-         ("label_proba(rows)", "which class they are of"), ('save("folder")', "without pickles"))
+         ("label_proba(rows)", "which class they are of"), ("passport(rows)", "what speaks for them"),
+         ('save("folder")', "without pickles"))
 
 def _fitted_html(sampler):
     "The table, the training and the next steps of a fitted sampler."
@@ -484,7 +552,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
         n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
-    ): # Rows, `(n, d)`, of the kind of table that was fitted
+        passport=False, # Give the passport of each row, too? True, or real rows and their labels, `(X, y)`
+    ): # Rows, `(n, d)`, of the kind of table that was fitted; with `passport` a tuple of rows and passports
         """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
 
         A model that was saved and loaded gives pandas frames where it was fitted on those of another library. The rows
@@ -492,11 +561,15 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         cluster draws them. A process that dies is replaced, up to twice; what was drawn is kept.
         `given` sets conditions by column name (`x0`, `x1`, ... for arrays): a value, a list of values, or for numbers
         and dates a range `(low, high)`, where None is no bound. A category must have been observed, a number must lie
-        in the observed range. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
+        in the observed range. With `passport` the result is a tuple: the same rows as without, and the frame that the
+        method `passport` gives of them. `passport=True` says what the model alone knows, `passport=(X, y)` compares
+        with these real rows. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
         no row can meet, and `BudgetError` if too few rows pass parsing or verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
-        return self.table_.given_back(pd.concat(frames, ignore_index=True))
+        rows = self.table_.given_back(pd.concat(frames, ignore_index=True))
+        if passport is None or passport is False: return rows
+        return rows, self.passport(rows, label, None if passport is True else passport)
 
     def sample_stream(self,
         n:int, # How many rows

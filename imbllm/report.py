@@ -20,7 +20,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 from xgboost import XGBClassifier
 from .core import write_atomically
-from .metrics import Space, classification_scores, close_probability, impossible_pairs, prdc
+from imbllm.metrics import (
+    ExchangeRate, Space, classification_scores, close_probability, exchange_rate_of_rows, impossible_pairs, prdc,
+    rows_text)
 from .discovery import find_relations
 from .plots import ROW_COLORS
 from .rows import association_heatmap, associations, distance_ecdf, marginal_plot, pair_plot, row_map
@@ -369,6 +371,8 @@ class _Found:
     scores:pd.DataFrame # None if they could not be measured,
     curves:dict # Recall and precision, by way; empty without scores
     refused:list # and why there are none
+    price:object # What the synthetic rows are worth, an `ExchangeRate`, or a sentence on why that cannot be said
+    passports:pd.DataFrame=None # Of the synthetic rows, if they were given
 
     @property
     def nearer_sentence(self):
@@ -396,10 +400,19 @@ def _measure_usefulness(tables, most, rng, seed):
     "Scores of classifiers; without test rows None, if they cannot be had, and why."
     cut = [_cut(f, most, rng) for f in tables.all]
     test = cut[2] if len(cut) > 2 else None
-    try: return *_downstream(cut[0], cut[1], tables.target, test, seed), []
+    price = _price(tables.target, *cut, seed=seed)
+    try: return *_downstream(cut[0], cut[1], tables.target, test, seed), [], price
     except ValueError as e:
         if test is not None: raise
-        return None, {}, [str(e)]
+        return None, {}, [str(e)], price
+
+def _price(target, real, synthetic, test=None, seed=0):
+    "What synthetic rows are worth in labelled ones, an `ExchangeRate`; or a sentence on why that cannot be said."
+    unknown = "How many labelled rows the synthetic ones are worth cannot be said"
+    if test is None: return f"{unknown} without test rows."
+    tables = [part for f in (real, synthetic, test) for part in (f.drop(columns=target), f[target])]
+    try: return exchange_rate_of_rows(*tables, n_splits=3, random_state=seed)
+    except ValueError as e: return f"{unknown}: {e}"
 
 # %% ../nbs/32_report.ipynb #28f989e0
 def _cut_notes(tables, n_classes, max_classes, max_rows):
@@ -421,9 +434,9 @@ def _measure(tables, max_rows, max_classes, seed):
     labels = tables.synthetic[tables.target].value_counts().index
     classes = [_measure_class(tables, label, space, max_rows, seed) for label in labels[:max_classes]]
     privacy, distances, nearer, nearest = _measure_privacy(tables, labels, space, max_rows, rng, seed)
-    scores, curves, refused = _measure_usefulness(tables, 10*max_rows, rng, seed)
+    scores, curves, refused, price = _measure_usefulness(tables, 10*max_rows, rng, seed)
     tables.notes += _cut_notes(tables, len(labels), max_classes, max_rows)
-    return _Found(tables, classes, privacy, distances, nearer, nearest, scores, curves, refused)
+    return _Found(tables, classes, privacy, distances, nearer, nearest, scores, curves, refused, price)
 
 # %% ../nbs/32_report.ipynb #371d0478
 _INK = "#010203"
@@ -577,14 +590,19 @@ def _cell_text(v):
     text = "–" if pd.isna(v) else " ".join(str(v).split())
     return text if len(text) <= 24 else text[:23] + "…"
 
-def _nearest_table(nearest, most=12):
-    "Synthetic rows, and beneath each cell that of the nearest real row where it differs."
+_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # what the page shows of a passport
+
+def _nearest_table(nearest, passports, most=12):
+    "Synthetic rows with their passports, and beneath each cell that of the nearest real row where it differs."
     rows, known, distance = nearest
     names = list(rows)[:most]
+    shown = [] if passports is None else [name for name in _PASSPORT if name in passports]
     def cells(i): return [(_cell_text(rows[c].iloc[i]), _cell_text(known[c].iloc[i])) for c in names]
+    def figures(i): return [f"{passports[name].iloc[rows.index[i]]:.2f}" for name in shown]
     note = f"The first {most} of {rows.shape[1]} columns." if rows.shape[1] > most else ""
-    return dict(head=names, note=note, rows=[dict(distance=f"{distance[i]:.3f}", cells=cells(i))
-                                             for i in np.argsort(distance, kind="stable")])
+    return dict(head=names, passport=[_PASSPORT[name] for name in shown], note=note,
+                rows=[dict(distance=f"{distance[i]:.3f}", passport=figures(i), cells=cells(i))
+                      for i in np.argsort(distance, kind="stable")])
 
 def _privacy_section(found, chart):
     medians = ", ".join(f"{np.median(d):.3f} ({name})" for name, d in found.distances.items())
@@ -595,7 +613,7 @@ def _privacy_section(found, chart):
         "line of the synthetic rows lies left of the others, they are closer than usual.",
         (3.8, 3.2), wide=True)
     return dict(table=_privacy_table(found.privacy), charts=[distances], nearer=found.nearer_sentence,
-                nearest=_nearest_table(found.nearest),
+                nearest=_nearest_table(found.nearest, found.passports),
                 has_test="unseen" in found.privacy, near_usable=np.quantile(found.distances["real"], .05) > 0)
 
 # %% ../nbs/32_report.ipynb #a3171ddc
@@ -705,11 +723,24 @@ def _rules_sentence(tables):
     named = "; ".join(f"{rule} ({share:.1%})" for rule, share in broken.head(3).items())
     return [f"Synthetic rows break {_plural(len(broken), 'rule')} that all real rows keep: {named}."]
 
+def _price_sentence(found):
+    if isinstance(found.price, str): return found.price
+    rare = found.tables.real[found.tables.target].value_counts().index[-1]
+    return f"By the average precision of class {rare}, {found.price}"
+
+def _passport_sentence(passports):
+    "How many rows the model itself would give another label."
+    if passports is None or "weight" not in passports or passports.weight.isna().all(): return []
+    doubted = (passports.log_odds < 0).mean()
+    return [f"To the model that wrote them, {doubted:.1%} of the synthetic rows are likelier under the other classes "
+            "than under their own label."]
+
 def _sentences(found):
     "What the page found, in sentences; the last ones are about usefulness, if that could be measured."
     nearer = [found.nearer_sentence] if found.nearer else []
     return [_tables_sentence(found), *map(_class_sentence, found.classes), *_pairs_sentence(found.tables),
-            *_rules_sentence(found.tables), _privacy_sentence(found.privacy), *nearer, *_score_sentences(found.scores)]
+            *_rules_sentence(found.tables), *_passport_sentence(found.passports), _privacy_sentence(found.privacy),
+            *nearer, *_score_sentences(found.scores), _price_sentence(found)]
 
 # %% ../nbs/32_report.ipynb #0b7084ef
 _RANKS = "good", "fair", "poor"
@@ -761,6 +792,13 @@ def _use_cards(found):
     yield _use_card(found, "average_precision", "average precision without → with synthetic rows", _WAYS[0])
     yield _use_card(found, "balanced_accuracy", "balanced accuracy with a moved threshold → with synthetic rows",
                     _WAYS[1])
+    if not isinstance(found.price, str): yield _price_card(found.price)
+
+def _price_card(price):
+    worth, low, high = (rows_text(n) for n in (price.worth, price.low, price.high))
+    grade = "good" if price.low > 0 else "poor" if price.high < 0 else "fair"
+    return _card(worth, f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({low} to {high})",
+                 grade, "good if the 90 % interval lies above 0, poor if below")
 
 def _cards(found):
     "Figures, what they are, how good they are and by which rule; by what they are about."
@@ -821,7 +859,7 @@ def _page(found, title, max_charts):
 class Report:
     """What `report` found. `html` is the page; `columns` the gaps of the columns, `rows` the scores of whole rows, both
     by class; `privacy` copies and distances; `scores` what a classifier gains, or None; `sentences` the summary;
-    `verdict` its first sentence."""
+    `verdict` its first sentence; `price` how many labelled rows the new ones are worth, an `ExchangeRate`, or None."""
     html:str
     columns:pd.DataFrame
     rows:pd.DataFrame
@@ -829,6 +867,7 @@ class Report:
     scores:pd.DataFrame
     sentences:list
     verdict:str = ""
+    price:ExchangeRate = None
 
     def save(self,
         path, # File to write; replaced if it exists
@@ -853,6 +892,7 @@ def report(
     max_charts:int=24, # Charts of single columns for a class, the worst ones first
     title:str=None, # Title of the page
     random_state:int=0, # Seed of cuts, folds and classifiers
+    passports:pd.DataFrame=None, # Of the new rows, in their order, as `ImbLLM.passport` gives them: shown on the page
 ) -> Report: # The figures, and a page to show or to save
     """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and what a
     classifier gains.
@@ -860,18 +900,23 @@ def report(
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
     unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
     unequal columns, labels that `real` does not have, missing labels, no rows, columns of text in one and of numbers in
-    another.
+    another, another number of passports than of new rows.
     """
     if not isinstance(max_rows, int) or max_rows < 50:
         raise ValueError(f"max_rows must be a whole number of at least 50; got {max_rows!r}.")
-    found = _measure(_comparable(real, synthetic, target, test), max_rows, max_classes, random_state)
+    tables = _comparable(real, synthetic, target, test)
+    if passports is not None and len(passports) != len(tables.synthetic):
+        raise ValueError(f"passports must have a line for each new row; got {len(passports)} for "
+                         f"{len(tables.synthetic)} rows.")
+    found = _measure(tables, max_rows, max_classes, random_state)
+    found.passports = passports
     gaps = {c.label: c.gaps for c in found.classes}
     return Report(
         html=_page(found, title, max_charts),
         columns=pd.concat(gaps, names=["class", None]) if gaps else pd.DataFrame(),
         rows=pd.DataFrame({c.label: c.scores for c in found.classes}).T.rename_axis("class"),
         privacy=found.privacy, scores=found.scores, sentences=_sentences(found),
-        verdict=_verdict(_cards(found))["title"])
+        verdict=_verdict(_cards(found))["title"], price=None if isinstance(found.price, str) else found.price)
 
 # %% ../nbs/32_report.ipynb #0ad89dd7
 def _labelled(X, y, name):
@@ -896,6 +941,9 @@ def report_sampler(
     check_is_fitted(sampler)
     name = sampler.row_model_.columns[0].name
     drawn = [(sampler.sample(n or min(k, 2000), label), label) for label, k in _wanted(sampler).items()]
+    if sampler.settings.compares_classes:
+        found = [sampler.passport(rows, label, real=(X, y), neighbors=1) for rows, label in drawn]
+        options = dict(passports=pd.concat(found, ignore_index=True)) | options
     synthetic = pd.concat([_labelled(rows, [label]*len(rows), name) for rows, label in drawn], ignore_index=True)
     def known(X, y):
         table = _labelled(X, y, name)

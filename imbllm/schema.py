@@ -204,6 +204,14 @@ def _present_texts(col):
     if len(set(texts)) == len(texts): return texts
     raise TableError(f"Column {col.name!r} has different values that print alike; convert it with astype(str).")
 
+def _few_decimals(x):
+    "Digits after the point of each number, `(k,)`; -1 where it takes the text to tell."
+    if x.dtype.kind in "iu": return np.zeros(len(x), dtype="int64")
+    out = np.full(len(x), -1)
+    if x.dtype != np.float64: return out
+    for digits in reversed(range(11)): out[(np.round(x, digits) == x) & (np.abs(x) < 2.**51 / 10**digits)] = digits
+    return out
+
 def _missing_text(texts):
     "What a sentence prints for a missing cell: none of `texts`."
     word = "missing"
@@ -279,12 +287,18 @@ class Column:
     @cached_property
     def plain(self):
         "Are all its numbers written with digits alone, so that new ones can be spelled?"
-        return self.kind == "numeric" and not any("e" in t for t in self.texts[:self.n_present])
+        if self.kind != "numeric": return False
+        x = self.native.to_numpy()
+        if x.dtype.kind in "iu": return True
+        if x.dtype == np.float64 and ((x == 0) | (np.abs(x) > 1e-10) & (np.abs(x) < 1e16)).all(): return True
+        return not any("e" in t for t in self.texts[:self.n_present])
 
     @cached_property
     def decimals(self):
         "Digits after the point of each present number, `(k,)`."
-        return np.array([len(t.partition(".")[2]) for t in self.texts[:self.n_present]])
+        out = _few_decimals(self.native.to_numpy())
+        for k in np.flatnonzero(out < 0): out[k] = len(self.text(k).partition(".")[2])
+        return out
 
     def __repr__(self):
         span = f"{self.text(0)} to {self.text(self.n_present - 1)}, " if self.ordered else ""
