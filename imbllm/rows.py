@@ -394,7 +394,9 @@ def loss_curve(
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
     """Loss of each update of a training run in nats (per row of the embedded model, per token of a text model), with a
-    running mean over a twentieth of the run; held-out losses, if any, as diamonds. Raises `ValueError` for a run without updates."""
+    running mean over a twentieth of the run; held-out losses, if any, as diamonds.
+
+    Raises `ValueError` for a run without updates."""
     loss = np.asarray(history.loss, dtype=float)
     if not len(loss): raise ValueError("history has no updates; fit the sampler first.")
     if ax is None: ax, = new_axes(6, 2.6)
