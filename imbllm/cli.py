@@ -958,7 +958,8 @@ def _add_advise(commands):
         "(default: f1, of the rarer of two classes)")
     add("--time-limit", metavar="S", type=_at_least(1), default=300, help="seconds, about (default: 300)")
     add("--rows", metavar="N", type=_at_least(50), default=5000,
-        help="use at most this many random rows, with the same shares of the classes, or as many as contain 100 of the rarest class (default: 5000)")
+        help="use at most this many random rows, with the same shares of the classes, or as many "
+             "as contain 100 of the rarest class (default: 5000)")
     add("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are "
         "categories; may be repeated")
     add("--exclude", metavar="COL", action="append", default=[],
