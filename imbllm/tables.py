@@ -219,7 +219,8 @@ class Excluded:
         if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
         else: at = [i for i in rest if frame.columns[i] in list(keys)]
         if isinstance(keys, str) and len(at) == len(rest): at = []
-        return Excluded([*self.columns, *((i, *_filling(frame.iloc[:, i], "key")) for i in at)]) if at else self
+        new = [(i, *_filling(frame.iloc[:, i].dropna(), "key")) for i in at]
+        return Excluded([*self.columns, *new]) if new else self
 
     @property
     def names(self): return [col.name for _, _, col in self.columns]
@@ -265,7 +266,9 @@ def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.f
 def _is_key(s):
     "Does a column look like a key of which new ones can be made? Numbers must be called one, too."
     s = _dense(s)
-    if pd.api.types.is_float_dtype(s.dtype) or len(s) < 20 or s.isna().any() or s.map(type).nunique() > 1: return False
+    if pd.api.types.is_float_dtype(s.dtype) or s.isna().mean() > .5: return False
+    s = s.dropna()
+    if len(s) < 20 or s.map(type).nunique() > 1: return False
     try:
         if not s.is_unique: return False
         col = infer_column(s)

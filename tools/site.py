@@ -50,7 +50,8 @@ WIDER = "document.documentElement.scrollWidth - document.documentElement.clientW
 REFERENCE = [
     ("Oversample", "Samplers of imbalanced-learn. All have the arguments and methods of `ImbLLM`.",
      ["ImbLLM", "ImbLLM.fit_resample", "ImbLLM.fit", "ImbLLM.sample", "ImbLLM.passport", "ImbLLM.impute",
-      "ImbLLM.log_prob", "ImbLLM.label_proba", "ImbLLM.save", "ImbLLM.load", "ImbLLM.push_to_hub", "GReaT", "PredLLM", "TapTap", "LITO"]),
+      "ImbLLM.log_prob", "ImbLLM.label_proba", "ImbLLM.save",
+      "ImbLLM.load", "ImbLLM.push_to_hub", "GReaT", "PredLLM", "TapTap", "LITO"]),
     ("Settings", "What you change rarely.", ["Training", "Sampling"]),
     ("Classify", "A classifier and the language model together.", ["ImbLLMClassifier", "InContextClassifier"]),
     ("Judge rows", "One page, or single figures.",
