@@ -169,7 +169,7 @@ def _log(p): return np.log((1 - _LEAST) * p + _LEAST / p.shape[1])
 
 def natural_log_proba(
     p:np.ndarray, # Probabilities of a classifier, `(n, k)`
-    prior:np.ndarray, # Shares of the classes that it learnt, `(k,)`
+    prior:np.ndarray, # Shares of the classes that it learned, `(k,)`
     natural:np.ndarray, # Shares of the classes in the given table, `(k,)`
     opinions=(), # Pairs of a weight and of probabilities `(n, k)` to which every class is as frequent as any other
 ) -> np.ndarray: # Log-probabilities `(n, k)`
@@ -575,7 +575,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
                     any(arm.rows for arm in arms))
 
     def _fitted(self, part, arm):
-        "The classifier of an arm, and the shares of the classes that it learnt."
+        "The classifier of an arm, and the shares of the classes that it learned."
         X, codes, weight = part.table(arm)
         prior = class_sums(codes, weight, len(self.classes_))
         return fitted_estimator(self._fresh_estimator(), X, codes, weight), prior / prior.sum()
@@ -657,7 +657,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         return own[:, np.argsort(np.searchsorted(self.classes_, sampler.classes_))]
 
     def _asked(self, X):
-        "Rows as the classifier learnt them, and weights and probabilities of others."
+        "Rows as the classifier learned them, and weights and probabilities of others."
         check_is_fitted(self)
         X = self._checked(X)
         self._check_weights()

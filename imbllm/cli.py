@@ -744,7 +744,7 @@ def _scoring(text):
     except ValueError: value = None
     if isinstance(value, dict) and value and all(_is_number(v, (int, float)) and v > 0 for v in value.values()):
         return value
-    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SCORINGS)}, or the cost of missing a row of each "
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SCORINGS)}, or the cost of an error per "
                                      "class as JSON such as '{\"yes\": 10, \"no\": 1}'")
 
 # %% ../nbs/35_cli.ipynb #9ce62174
@@ -957,15 +957,16 @@ def _add_advise(commands):
     add("--target", metavar="COL", required=True, help="column with the label")
     _add_reading(parser)
     add("--scoring", metavar="SCORE", type=_scoring, default="f1", help="what the threshold is for: f1, "
-        "balanced_accuracy, accuracy, or the cost of missing a row of each class as JSON: '{\"yes\": 10, \"no\": 1}' "
+        "balanced_accuracy, accuracy, or the cost of an error per class as JSON: '{\"yes\": 10, \"no\": 1}' "
         "(default: f1, of the rarer of two classes)")
     add("--time-limit", metavar="S", type=_at_least(1), default=300, help="seconds, about (default: 300)")
-    add("--rows", metavar="N", type=_at_least(50), default=5000, help="rows to use at most, or as many as have 100 of the "
-        "rarest class, drawn at random with the same shares of the classes (default: 5000)")
+    add("--rows", metavar="N", type=_at_least(50), default=5000,
+        help="use at most this many random rows, with the same shares of the classes, or as many "
+             "as contain 100 of the rarest class (default: 5000)")
     add("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are "
         "categories; may be repeated")
-    add("--exclude", metavar="COL", action="append", default=[], help="a column to leave out, such as an identifier; may "
-        "be repeated")
+    add("--exclude", metavar="COL", action="append", default=[],
+        help="column to leave out, such as an identifier; may be repeated")
     add("--seed", metavar="N", type=_at_least(0), default=0, help="seed (default: 0)")
     add("--json", action="store_true", help="print JSON")
     add("--quiet", action="store_true", help="no progress")

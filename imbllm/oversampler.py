@@ -148,7 +148,7 @@ class RowQueries:
         return softmax(self.log_prob(X, orders=fixed, handle_unknown="ignore"), axis=1)
 
     def _same_orders(self, k, rng):
-        "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learnt."
+        "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learned."
         d = len(self.schema_)
         if self.row_model_.permutation == "identity": return np.arange(d)[None]
         return np.stack([rng.permutation(d) for _ in range(k)])
@@ -196,7 +196,7 @@ class RowQueries:
         return dict(log_prob=own, log_odds=odds, weight=expit(odds - np.log(max(at.shape[1] - 1, 1))))
 
     def _real_rows(self, real):
-        "The learnt columns of real rows and the codes of their labels."
+        "The learned columns of real rows and the codes of their labels."
         if not isinstance(real, tuple) or len(real) != 2:
             raise ValueError(f"real must be a tuple of real rows and their labels, (X, y); got {type(real).__name__}.")
         X, y = tables.split_target(*real)
@@ -220,11 +220,11 @@ class RowQueries:
         handle_unknown="error", # What to do about categories that the model does not know: `"error"`, or `"ignore"`
         random_state=None, # Seed; default: the estimator's own stream
     ): # The rows without missing cells, in the container of `X`
-        """Fill the missing cells of rows by sampling: the label and the cells that are there are the prompt.
+        """Fill the missing cells of rows by sampling: the label and the known cells are the prompt.
 
-        Returns rows `(n, d)` in the container of `X`, with the same index; cells that are there stay as they are, and
-        columns that had gaps get the table's dtype. A given number is written as the nearest one that the model knows;
-        with `handle_unknown="ignore"` an unknown category is left out of the prompt. Needs a permutation that shows the
+        Returns rows `(n, d)` in the container of `X`, with the same index. Known cells stay as they are, and columns
+        with gaps get the table's dtype. The prompt has the nearest number that the model knows, and with
+        `handle_unknown="ignore"` leaves out an unknown category. Needs a permutation that shows the
         label first. Raises `UnknownValueError` for an unknown category, `ValueError` for an unknown label or an absent
         column.
         """
@@ -265,11 +265,11 @@ def _spark(values, width=160, height=28, most=60):
     line = f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
     return f'<svg width="{width}" height="{height}" role="img" aria-label="{alt}">{line}</svg>'
 
-_NEXT = (("sample(100)", "new rows of the rarest class"),
-         ('sample(100, label, given={"column": value})', "on conditions"),
-         ("impute(rows, label)", "missing cells"), ("log_prob(rows)", "how likely rows are"),
-         ("label_proba(rows)", "which class they are of"), ("passport(rows)", "what speaks for them"),
-         ('save("folder")', "without pickles"))
+_NEXT = (("sample(100)", "draws rows of the rarest class"),
+         ('sample(100, label, given={"column": value})', "draws rows under conditions"),
+         ("impute(rows, label)", "fills missing cells"), ("log_prob(rows)", "says how likely rows are"),
+         ("label_proba(rows)", "gives label probabilities"), ("passport(rows)", "gives the evidence for rows"),
+         ('save("folder")', "writes safetensors and JSON"))
 
 def _fitted_html(sampler):
     "The table, the training and the next steps of a fitted sampler."
@@ -293,32 +293,30 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     - `epochs`: passes over the rows; more are slower and closer to the table.
     - `random_state`: the seed. The same seed gives the same rows.
 
-    Each row is a sentence, the label first; the model is fine-tuned on all rows, every class in equal parts, and on
-    rows interpolated between those of the classes to be oversampled (Eq. 5 of the paper), and prompted with the label
-    and one random feature. Of n times `candidates` rows n are kept, by how much likelier they are under their label
-    than under the others. Every sampled row is complete and valid: observed categories, numbers inside the observed
-    range with the observed decimals, the table's own dtypes.
+    Each row is a sentence with the label first. The model is fine-tuned on all rows, every class in equal parts, and
+    on rows interpolated within the classes to be oversampled (Eq. 5 of the paper). The prompt is the label and one
+    random feature. The sampler draws `candidates` times as many rows as it needs, and keeps those that are likelier
+    under their label than under the others. Every row is complete and valid: observed categories, numbers inside the
+    observed range with the observed decimals, the table's own dtypes.
 
-    Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made
-    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too.
-    `preset="paper"` follows the paper to the letter; the chapter on the oversampler compares the two, sentence by
-    sentence. What is set less often stands in `imbllm.Training` and `imbllm.Sampling`.
+    Arguments at `None` take the value of the `preset`. The default, `llm="embedded"`, makes a small GPT-2 for the table
+    and trains it. Any hub id, folder or GGUF file of a causal language model works, too. `preset="paper"` follows the
+    paper to the letter; the chapter on the oversampler compares the two. Rare settings belong to `imbllm.Training` and
+    `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
-    model in it, `history_` the training run, `classes_` the labels that were learned and can be sampled,
-    `sampling_strategy_` the number of rows to add per class, `counts_` how many candidate rows the last sampling drew,
-    accepted and rejected, and why.
+    model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
+    of rows to add per class, `counts_` the candidate rows of the last sampling: drawn, accepted and rejected, and why.
 
-    What ties columns together in all given rows and is no chance, such as a city and its country, a date and its
-    weekday, or parts and their sum, holds in every new row, too; `relations_` lists it. `relations` may be a list of
-    such rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to look for
-    them under a preset that does not. Keys are such a relation: new rows get new ones.
+    Relations between columns hold in every new row if they hold in all given rows and are not due to chance: a city and
+    its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a list of such
+    rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to search for them
+    under a preset that does not. Keys are such a relation: new rows get new keys.
 
-    With `drop_copies=True` no new row equals a given one, of whatever class, in all features; without it a copy may
-    come up, above all in small domains (`fit_resample` chooses copies last). A class with one single row can be
-    oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a
-    `ValueError`; verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table
-    does not have, raise `imbllm.candidates.BudgetError`.
+    With `drop_copies=True` no new row equals a given row of any class in all features. Without it, copies can occur,
+    mostly in small domains (`fit_resample` chooses copies last). A class with a single row can only repeat its values;
+    a warning says so. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
+    `drop_copies` reject too many rows, the sampler raises `imbllm.candidates.BudgetError`.
     """
     _preset:str|None = None
     _parameter_constraints = {
@@ -444,7 +442,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         try:
             tables.check_counts(strategy)
             tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
-        except ValueError as e:
+        except (ValueError, AttributeError) as e: # the latter where a function gives no dictionary
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
         return X, y, binarize_y

@@ -126,8 +126,23 @@ def room(names):
 
 def open_frame(ax): ax.spines[["top", "right"]].set_visible(False)
 
-def legend_beside(ax, handles):
-    ax.legend(handles=handles, fontsize=9, frameon=False, handlelength=3, loc="center left", bbox_to_anchor=(1, .5))
+def _spread(at, step):
+    "Positions from the top down, at least `step` apart, in order and as near as can be to `at`."
+    at = np.asarray(at, dtype=float)
+    down = at[0] - step*np.arange(len(at))
+    for i in range(len(at)): down[i] = at[i] if i == 0 else min(at[i], down[i - 1] - step)
+    return down + max(0, -down[-1])
+
+def end_labels(ax, values, names, colors):
+    "Names beside the right end of lines, the highest value on top, in the lines' colours."
+    order = np.argsort(-np.asarray(values, dtype=float), kind="stable")
+    low, high = ax.get_ylim()
+    height = ax.get_window_extent().height*72/ax.figure.dpi
+    places = _spread([(values[i] - low)/(high - low) for i in order], 11/height)
+    for i, y in zip(order, places):
+        weight = "bold" if _base(names[i]) == "ImbLLM" else "normal"
+        ax.text(1.01, y, names[i], transform=ax.transAxes, va="center", fontsize=9, fontweight=weight,
+                color=tuple(.8*np.array(to_rgb(colors[i]))))
 
 # %% ../nbs/30_plots.ipynb #663539bb
 _ACRONYMS = dict(f1="F1", g="G", roc="ROC", auc="AUC", dcr="DCR", nndr="NNDR")
@@ -147,6 +162,8 @@ def _name_lines(ax, table):
     open_frame(ax)
 
 # %% ../nbs/30_plots.ipynb #47e0b4c3
+_MARK_SIZES = {"*": 14, "D": 7, "s": 7.5}
+
 def _metric_tables(results, metrics, wanted):
     "The means of each metric; of `wanted` methods, in their order, those that have it."
     tables = [_means(results, metric) for metric in metrics]
@@ -156,10 +173,16 @@ def _metric_tables(results, metrics, wanted):
     return [t[[m for m in wanted if m in t]] for t in tables]
 
 def _bars(ax, table, metric):
-    colors = list(method_colors(table).values())
-    ax.barh(range(table.shape[1]), table.mean(), xerr=_error(table), color=colors, height=.75,
-            error_kw=dict(lw=1, ecolor=".15"))
+    "A mark at each mean, a bar of one standard error to both sides, and the mean in figures."
+    mean, error = table.mean(), _error(table).fillna(0)
+    for i, name in enumerate(table):
+        _, color, marker = look(name)
+        ax.hlines(i, mean[name] - error[name], mean[name] + error[name], color=color, lw=2)
+        ax.plot(mean[name], i, marker, color=color, ms=_MARK_SIZES.get(marker, 8))
+        ax.text(1.02, i, f"{mean[name]:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     _name_lines(ax, table)
+    ax.grid(axis="x", color=".92")
+    ax.set_axisbelow(True)
     ax.set_xlabel(_words(metric))
 
 def score_bars(
@@ -168,8 +191,8 @@ def score_bars(
     methods=None, # Names of methods, in the order of the bars; default: all, by family
     axes=None, # As many axes as metrics; default: a new figure
 ) -> np.ndarray: # The axes, one for each metric
-    """Bars of mean scores, a panel per metric: seeds are averaged for each data set, then data sets; error bars are one
-    standard error over data sets.
+    """Mean scores with error bars, a panel per metric: seeds are averaged for each data set, then data sets; error bars
+    are one standard error over data sets.
 
     Methods without a metric are left out of its panel. Returns an array of Axes. Raises `TypeError` unless `results` is
     a DataFrame, `ValueError` for unknown metrics and methods, for a method asked for by name that has none of the
@@ -193,8 +216,6 @@ def score_bars(
     return axes
 
 # %% ../nbs/30_plots.ipynb #759d0eff
-_MARK_SIZES = {"*": 14, "D": 7, "s": 7.5}
-
 def _dots(ax, i, name, scores):
     "The scores of a method on line `i`, and its mean."
     _, color, marker = look(name)
@@ -255,15 +276,15 @@ def _line_looks(names, by):
     def own(i, name): return look(name)[1:] if by == "method" else (_PALETTE[i % len(_PALETTE)], "osD^v*P"[i % 7])
     return {name: (*own(i, name), dash) for i, (name, dash) in enumerate(zip(names, dashes(names)))}
 
-def _line(ax, name, part, looks, most):
-    "The line and the band of one name; `part` is `(data sets, values of x)`."
+def _line(ax, name, part, looks, most, banded):
+    "The line and, if wanted, the band of one name; `part` is `(data sets, values of x)`."
     color, marker, dash = looks
     part = part.sort_index(axis=1)
     mean, error = part.mean(), _error(part).fillna(0)
     width, z = (2.6, 4) if name == "ImbLLM" else (1.6, 3)
     line, = ax.plot(part.columns, mean, color=color, marker=marker, ls=dash, lw=width, ms=10 if marker == "*" else 5,
                     zorder=z, label=_noted(name, part.count().min(), most))
-    ax.fill_between(part.columns, mean - error, mean + error, color=color, alpha=.1, lw=0)
+    if banded: ax.fill_between(part.columns, mean - error, mean + error, color=color, alpha=.12, lw=0)
     return mean.iloc[-1], line
 
 # %% ../nbs/30_plots.ipynb #6ea49d03
@@ -280,8 +301,8 @@ def score_lines(
     by="method", # Column with a line for each value
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Mean score over data sets against the column `x`, a line for each value of the column `by`; bands are one
-    standard error over data sets.
+    """Mean score over data sets against the column `x`, a line for each value of the column `by`, named at its end; a
+    band is one standard error over data sets, of up to two lines or of ImbLLM.
 
     Rows without `x` or `by` are left out. Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown
     columns, for `x` and `by` the same, and for rows of several classifiers, protocols, q's, language models or methods
@@ -294,10 +315,11 @@ def score_lines(
     names = sorted(names, key=lambda n: (_ORDER.get(_base(n), len(_ORDER)) if by == "method" else 0, n))
     looks, most = _line_looks(names, by), table.count().max()
     if ax is None: ax, = new_axes(7, 3.4)
-    ends = [_line(ax, name, table[name], looks[name], most) for name in names]
-    legend_beside(ax, [line for _, line in sorted(ends, key=lambda e: -e[0])])
+    ends = [_line(ax, name, table[name], looks[name], most, len(names) < 3 or name == "ImbLLM") for name in names]
     ax.set(xlabel=_words(x), ylabel=_words(metric))
     open_frame(ax)
+    values, lines = zip(*ends)
+    end_labels(ax, values, [line.get_label() for line in lines], [line.get_color() for line in lines])
     return ax
 
 # %% ../nbs/30_plots.ipynb #5b92cd66

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from .fields import field_attention
 from .metrics import Space, dcr
 from .models import attention_weights
-from .plots import ROW_COLORS, cell_texts, dashes, legend_beside, look, new_axes, open_frame, room, signed
+from .plots import ROW_COLORS, cell_texts, dashes, look, new_axes, open_frame, room, signed
 from .plots import slanted_names
 from .schema import as_numbers, encode_column, encode_nearest, infer_column, infer_schema
 from .serialization import Rows
@@ -75,15 +75,20 @@ def _shares(codes, k): return np.bincount(codes, minlength=k)/len(codes)
 
 # %% ../nbs/31_rows.ipynb #467d34a8
 def _groups(column, shares, most):
-    "Codes that share a bar, and the bars' names: the frequent categories, the others together, missing cells."
-    n, k = column.n_present, len(column)
+    "Codes that share a bar, and the bars' names: the frequent categories, and the others together."
+    n = column.n_present
     pooled = not column.ordered and n > most
     order = np.argsort(-sum(shares.values())[:n], kind="stable") if pooled else np.arange(n)
     first, rest = (order[:most - 1], order[most - 1:]) if pooled else (order, [])
     groups, labels = [[c] for c in first], [_shown(column.texts[c]) for c in first]
     if pooled: groups, labels = [*groups, rest], [*labels, f"{len(rest)} others"]
-    if k > n: groups, labels = [*groups, [n]], [*labels, "(missing)"]
     return groups, labels
+
+def _missing_note(column, shares):
+    "Which share of the cells is missing, in words; nothing if none is."
+    n = column.n_present
+    if len(column) == n: return ""
+    return "\n(missing: " + ", ".join(f"{share[n:].sum():.0%} {what}" for what, share in shares.items()) + ")"
 
 def _bars(ax, column, shares, most):
     "Two bars for each group of values, the first on top."
@@ -94,25 +99,19 @@ def _bars(ax, column, shares, most):
         ax.barh(at + (i - .5)*.4, heights, .4, color=ROW_COLORS[name], label=name)
     ax.set_yticks(at, labels)
     ax.set_ylim(len(at) - .4, -.6)
-    ax.set_xlabel("share of rows")
+    ax.set_xlabel(f"share of rows{_missing_note(column, shares)}")
 
 # %% ../nbs/31_rows.ipynb #9fddfd2c
 def _histograms(ax, column, shares):
     "A filled histogram of real rows, and an outline of synthetic ones."
     edges, n = _edges(column), column.n_present
-    width, missing = np.ptp(edges), len(column) > n
     for what, share in shares.items():
         filled = what == "real"
         height = np.histogram(column.numbers, edges, weights=share[:n])[0]
         ax.stairs(height, edges, fill=filled, color=ROW_COLORS[what], alpha=.6 if filled else 1, lw=1.8, label=what)
-        at = edges[-1] + width*(.09 if filled else .12)
-        if missing: ax.bar(at, share[n:].sum(), width*.03, color=ROW_COLORS[what])
     _number_ticks(ax, column)
-    if missing: # named above its bars, where no tick of the axis stands
-        highest = max(share[n:].sum() for share in shares.values())
-        ax.text(edges[-1] + width*.105, highest, " missing", ha="center", va="bottom", fontsize=8, rotation=90)
-        ax.set_xticks([t for t in ax.get_xticks() if edges[0] <= t <= edges[-1]])
     ax.set_ylabel("share of rows")
+    ax.set_xlabel(_missing_note(column, shares).strip())
 
 # %% ../nbs/31_rows.ipynb #6cbd12b0
 def marginal_plot(
@@ -123,7 +122,7 @@ def marginal_plot(
     most:int=10, # Categories to show; the others are pooled
 ) -> Axes: # The axes
     """Shares of a column's values among real and among synthetic rows: bars for categories and for at most 12 numbers,
-    else histograms over common bins. Missing cells have a bar of their own.
+    else histograms over common bins. The shares of missing cells stand below.
 
     Raises `ValueError` for frames without rows or with unequal columns, and for an unknown column; the errors of
     `infer_column` for one that cannot be read.
@@ -259,7 +258,7 @@ def association_heatmap(
     ax.set_yticks(range(d), names, fontsize=8)
     ax.set_title(title, fontsize=10, loc="left")
     ax.spines[:].set_visible(False)
-    ax.figure.colorbar(image, ax=ax, pad=.02, shrink=.8)
+    if d > 12: ax.figure.colorbar(image, ax=ax, pad=.02, shrink=.8) # else the numbers say it
     return ax
 
 # %% ../nbs/31_rows.ipynb #8528c08f
@@ -327,25 +326,26 @@ def distance_histogram(
     distances:dict, # For each method or set of rows, its name and its distances, `(n,)`
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Densities of distances, such as those of `dcr`, over common bins, with a line at each median. `distances` maps
-    names to arrays `(n,)`, of lengths of their own.
+    """Densities of distances, such as those of `dcr`, over common bins, each on its own line, with a mark at the
+    median. `distances` maps names to arrays `(n,)`, of any lengths.
 
     Raises `ValueError` if there is no name, or an array that is empty or holds what is no finite number. Source:
     Figure 7 of the paper.
     """
     arrays = _distance_arrays(distances)
     bins = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=30)
-    if ax is None: ax, = new_axes(7, 3)
-    medians = []
-    for (name, d), dash in zip(arrays.items(), dashes(arrays)):
-        color, median = look(name)[1], np.median(d)
-        width = 2.4 if name == "ImbLLM" else 1.5
-        ax.hist(d, bins=bins, density=True, histtype="step", color=color, ls=dash, lw=width)
-        label = f"{name} (median {median:.2g})"
-        medians.append(ax.axvline(median, color=color, ls=dash, lw=1.5, zorder=1, label=label))
-    legend_beside(ax, medians)
-    ax.set(xlabel="distance to the closest record", ylabel="density")
-    open_frame(ax)
+    if ax is None: ax, = new_axes(6, .8 + .45*len(arrays))
+    heights = {name: np.histogram(d, bins, density=True)[0] for name, d in arrays.items()}
+    highest = max(h.max() for h in heights.values())
+    for i, (name, d) in enumerate(arrays.items()):
+        base, color, median = len(arrays) - 1 - i, look(name)[1], np.median(d)
+        ax.stairs(base + .9*heights[name]/highest, bins, baseline=base, fill=True, color=color, alpha=.75)
+        ax.plot([median, median], [base, base + .9], color=".1", lw=1.5)
+        ax.annotate(f"{median:.2g}", (median, base + .9), (3, 0), textcoords="offset points", va="top", fontsize=8)
+    ax.set_yticks(range(len(arrays)), [_shown(name) for name in reversed(arrays)])
+    ax.set(xlabel="distance to the closest record (line: median)", ylim=(-.05, len(arrays)))
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
     return ax
 
 # %% ../nbs/31_rows.ipynb #4eedfb1c
@@ -375,8 +375,8 @@ def dcr_histogram(
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: the real rows
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Densities of the distances to the closest real record, of synthetic rows, of the real rows themselves (each to
-    the others) and of unseen ones, with a line at each median.
+    """Densities of the distances to the closest real record: of synthetic rows, of the real rows (each to the others)
+    and of unseen ones, with a mark at each median.
 
     Distances are shares of columns. Raises `ValueError` for frames without rows or with unequal columns, and for a
     single real row. Source: Park et al., 2018 (table-GAN).
@@ -393,18 +393,20 @@ def loss_curve(
     history, # Training run: `history_` of a fitted sampler
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Loss of each update of a training run, in nats per token, with a running mean over a twentieth of the run;
-    held-out losses, if any, as diamonds. Raises `ValueError` for a run without updates."""
+    """Loss of each update of a training run in nats (per row of the embedded model, per token of a text model), with a
+    running mean over a twentieth of the run; held-out losses, if any, as diamonds.
+
+    Raises `ValueError` for a run without updates."""
     loss = np.asarray(history.loss, dtype=float)
     if not len(loss): raise ValueError("history has no updates; fit the sampler first.")
     if ax is None: ax, = new_axes(6, 2.6)
     updates, width = np.arange(1, len(loss) + 1), max(1, len(loss)//20)
     running = np.convolve(loss, np.ones(width)/width, "valid")
     ax.plot(updates, loss, ".", color="#7f7f7f", ms=3, alpha=.6, label="each update")
-    ax.plot(updates[width - 1:], running, color="#0072b2", lw=2, label=f"mean of {width}" if width > 1 else "line")
+    ax.plot(updates[width - 1:], running, color="#0072b2", lw=2, label=f"mean of {width}" if width > 1 else None)
     if history.valid: ax.plot(*zip(*history.valid), "D-", color="#d55e00", ms=4, label="held-out rows")
-    ax.set(xlabel="update", ylabel="loss, nats per token")
-    ax.legend(fontsize=8, frameon=False)
+    ax.set(xlabel="update", ylabel="loss, nats")
+    if width > 1 or history.valid: ax.legend(fontsize=8, frameon=False)
     open_frame(ax)
     return ax
 
@@ -469,7 +471,7 @@ def row_probabilities(
         _probability_note(ax, i, own[i], best[i], text, likeliest)
         ax.text(-.015, i, f"{_shown(columns[j].name)} is {_shown(text)}", ha="right", va="center", fontsize=9)
     known = f"{_shown(columns[0].name)} is {_shown(label)}"
-    ax.set(xlim=(0, 1.25), ylim=(d - .4, -.6), xlabel=f"probability, given that {known} and what stands above")
+    ax.set(xlim=(0, 1), ylim=(d - .4, -.6), xlabel=f"probability, given that {known} and what stands above")
     ax.set_yticks([])
     ax.set_xticks([0, .25, .5, .75, 1])
     _legend_above(ax, 2)
