@@ -681,6 +681,7 @@ def _bench(args):
     """
     if args.report: return _bench_report(args.report)
     if not args.out: raise CommandError("bench needs --out DIR to run, or --report DIR to report.")
+    _check_llm(args.llm)
     from imbllm.benchmark import read_cell, run
     cells = _grid(args)
     try: records = run(cells, args.out, n_jobs=args.jobs, retry_failed=args.retry_failed, verbose=not args.quiet)
