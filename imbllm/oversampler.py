@@ -133,8 +133,9 @@ class RowQueries:
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`.
 
-        Every class counts as frequent as any other. A cell that the model does not know is left out. Raises
-        `ValueError` if the model did not learn every class with the label first.
+        Every class counts as frequent as any other. A cell that the model does not know is left out; a row that
+        breaks a relation under every class is as likely of one as of another. Raises `ValueError` if the model did
+        not learn every class with the label first.
         """
         self._check_fitted()
         s = self.settings
@@ -145,7 +146,9 @@ class RowQueries:
         if not isinstance(orders, Integral) or orders < 1:
             raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
         fixed = self._same_orders(orders, np.random.default_rng(self._drawn_seed(random_state)))
-        return softmax(self.log_prob(X, orders=fixed, handle_unknown="ignore"), axis=1)
+        found = self.log_prob(X, orders=fixed, handle_unknown="ignore")
+        found[np.isneginf(found).all(axis=1)] = 0 # impossible under every class, so nothing speaks for any
+        return softmax(found, axis=1)
 
     def _same_orders(self, k, rng):
         "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learned."
