@@ -728,7 +728,10 @@ _ADVICE = { # what to do, by the way to train that was chosen
     "as it is": "Do not oversample: train on the table as it is.",
     "class weight": "Do not oversample: train on the table as it is, with equal weights of the classes.",
     "bootstrap": "Make no new rows: repeat the rare ones until the classes are even.",
-    "pool": "Add no rows: average the classifier with the language model's opinion (ImbLLMClassifier does).",
+    "in context": "Add no rows: average the classifier with the opinion of the network that reads the table in context "
+                  "(ImbLLMClassifier does).",
+    "pool": "Add no rows: average the classifier with that network's opinion and the language model's "
+            "(ImbLLMClassifier does).",
     "some rows": "Oversample, but with a quarter of the rows that would make the classes even.",
     "rows": "Oversample until the classes are even (imbllm oversample does).",
     "rows and pool": "Oversample until the classes are even, and average the classifier with the language model's "
