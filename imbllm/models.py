@@ -7,7 +7,7 @@ __all__ = ['load_llm', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora']
 
 # %% ../nbs/10_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, socket, threading, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -195,6 +195,18 @@ def any_shape(
     "Inside this context attention on a GPU is not computed by cuDNN, which makes a plan for every new shape."
     usual = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     with sdpa_kernel(usual) if device.type == "cuda" else nullcontext(): yield
+
+# %% ../nbs/10_models.ipynb #ec026894
+@contextmanager
+def own_modes():
+    "Inside this context torch records gradients and casts nothing, whatever its caller has switched on."
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in "cpu", "cuda":
+            if torch.is_autocast_enabled(device): # where it is not, a context of its own would keep cast weights
+                stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
+        yield
 
 # %% ../nbs/10_models.ipynb #5b0138c8
 def _without_functions(model):

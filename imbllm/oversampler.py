@@ -442,7 +442,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         try:
             tables.check_counts(strategy)
             tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
-        except ValueError as e:
+        except (ValueError, AttributeError) as e: # the latter where a function gives no dictionary
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
         return X, y, binarize_y

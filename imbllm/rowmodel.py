@@ -303,7 +303,7 @@ def log_prob(self:RowModel,
     "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
     m = orders.shape[-1]
     orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
-    return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
+    with models.own_modes(): return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
 
 @patch
 def log_odds(self:RowModel, rows, label, rng, written=None):
@@ -400,7 +400,8 @@ def fit(self:RowModel,
     if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
     fingerprint = self._fingerprint(codes, settings, seed) if settings.checkpoint_dir else ""
-    self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
+    with models.own_modes():
+        self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
@@ -417,9 +418,10 @@ def new_row_model(
     seed:int, # Seed of fresh weights
 ) -> RowModel: # Not fitted yet
     "The model that the settings name, made for a table. Raises `ValueError` if it cannot be had or does not fit."
-    if not settings.embedded: return pretrained_row_model(columns, settings.llm, settings)
-    tokenizer = TableTokenizer(columns, _balanced_weights(columns, codes), settings.n_bins)
-    return RowModel.embedded(columns, tokenizer, seed, settings.balanced, models.resolve_device(settings.device))
+    with models.own_modes():
+        if not settings.embedded: return pretrained_row_model(columns, settings.llm, settings)
+        tokenizer = TableTokenizer(columns, _balanced_weights(columns, codes), settings.n_bins)
+        return RowModel.embedded(columns, tokenizer, seed, settings.balanced, models.resolve_device(settings.device))
 
 def pretrained_row_model(columns, llm, settings):
     "A pre-trained model by its name or folder, made for a table."
@@ -493,9 +495,9 @@ def known_codes(self:RowModel, rows, conditions=None):
         code_of = {t: c for c, t in enumerate(self.columns[j].texts)}
         codes[:, j] = [code if t is None else code_of.get(t, SPELLED) for code, t in zip(codes[:, j], texts)]
     for j, condition in (conditions or {}).items():
-        values = self.columns[j].values
+        present = self.columns[j].present
         for code, cell in condition.cells.items():
-            other = code < len(values) and cell.iloc[0] != values.iloc[code]
+            other = code < len(present) and cell.iloc[0] != present.iloc[code] # a missing cell is no other one
             codes[(codes[:, j] == code) & other, j] = SPELLED
     return codes
 

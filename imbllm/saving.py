@@ -229,7 +229,7 @@ class Savable:
         folder, # Folder that `save` made, or the hub id of one that `push_to_hub` made
         device:str="auto", # Where to put the model
     ) -> Self: # The sampler that was saved
-        """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before 
+        """Load a model that `save` wrote, ready to `sample`; the same seed gives the same rows as before.
 
         A name that is no folder is looked up on the Hugging Face hub. Raises `SavedModelError`, a `ValueError`, naming
         what is missing, changed, pickled or of another version.

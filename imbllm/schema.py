@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TableError', 'EmptyTableError', 'DuplicateColumnsError', 'MixedTypesError', 'AllMissingError', 'NonFiniteError',
-           'UnknownValueError', 'ConditionError', 'Column', 'infer_column', 'Schema', 'infer_schema', 'identifiers']
+           'UnknownValueError', 'ConditionError', 'Column', 'text_moments', 'infer_column', 'Schema', 'infer_schema',
+           'identifiers']
 
 # %% ../nbs/01_schema.ipynb #b5559846
 import base64, itertools, json, math, re, uuid, warnings
@@ -305,6 +306,29 @@ class Column:
         gaps = f", {self.missing_rate:.1%} missing" if self.has_missing else ""
         return f"{self.name}: {self.kind} ({self.values.dtype}), {span}{self.n_present} distinct{gaps}"
 
+# %% ../nbs/01_schema.ipynb #e51f39eb
+_CLOCK = r"(?P<clock>[T ]\d\d:\d\d(:\d\d)?)?"
+_DATE_FORMS = [(re.compile(form + _CLOCK), codes) for form, *codes in ( # dates in texts, and how `strptime` reads them
+    (r"\d{4}-\d\d-\d\d", "%Y-%m-%d"), (r"\d{4}/\d\d?/\d\d?", "%Y/%m/%d"), (r"\d\d?\.\d\d?\.\d{4}", "%d.%m.%Y"),
+    (r"\d\d?/\d\d?/\d{4}", "%d/%m/%Y", "%m/%d/%Y"), (r"\d\d?-\d\d?-\d{4}", "%d-%m-%Y", "%m-%d-%Y"),
+    (r"(19|20)\d{6}", "%Y%m%d"), (r"\d\d? [A-Za-z]+ \d{4}", "%d %b %Y", "%d %B %Y"),
+    (r"\d\d?-[A-Za-z]+-\d{4}", "%d-%b-%Y"), (r"[A-Za-z]+ \d\d?, \d{4}", "%b %d, %Y", "%B %d, %Y"))]
+
+def text_moments(
+    texts, # Different values of a column
+) -> pd.Series|None: # Moments, of seconds; None if the values are no texts, or not all dates of one form
+    "The dates that texts stand for."
+    texts = list(texts)
+    if not texts or not all(isinstance(t, str) for t in texts): return None
+    for form, codes in _DATE_FORMS:
+        found = form.fullmatch(texts[0])
+        if not found or not all(map(form.fullmatch, texts)): continue
+        clock = found["clock"] or ""
+        code = clock[:1] + "%H:%M:%S"[:3 * clock.count(":") + 2] if clock else ""
+        read = [pd.to_datetime(pd.Series(texts), format=c + code, errors="coerce").astype("M8[s]") for c in codes]
+        good = [moments for moments in read if moments.notna().all()]
+        return good[0] if len(good) == 1 and good[0].is_unique else None
+
 # %% ../nbs/01_schema.ipynb #055619a0
 def _distinct(s, kind):
     "Positions of the distinct present values in `s`, sorted where they can be."
@@ -312,6 +336,8 @@ def _distinct(s, kind):
     if kind != "categorical": return np.unique(_keys(cells), return_index=True)[1]
     if isinstance(s.dtype, pd.CategoricalDtype): return np.unique(s.cat.codes.to_numpy(), return_index=True)[1]
     cells = cells.drop_duplicates()
+    moments = text_moments(cells)
+    if moments is not None: return cells.index.to_numpy()[np.argsort(moments.to_numpy(), kind="stable")]
     try: return cells.sort_values(kind="stable").index.to_numpy()
     except TypeError: return cells.index.to_numpy()[np.argsort([repr(v) for v in cells], kind="stable")]
 
@@ -560,8 +586,10 @@ def column_names(
     if columns is None: return set()
     if isinstance(columns, tuple) and columns in frame.columns: return {columns}
     wanted = list(columns) if pd.api.types.is_list_like(columns) else [columns]
-    is_mask = len(wanted) == frame.shape[1] and all(isinstance(w, (bool, np.bool_)) for w in wanted)
-    if is_mask: return set(itertools.compress(frame.columns, wanted))
+    is_mask = len(wanted) and all(isinstance(w, (bool, np.bool_)) for w in wanted)
+    if is_mask and len(wanted) == frame.shape[1]: return set(itertools.compress(frame.columns, wanted))
+    if is_mask and not set(wanted) <= set(frame.columns):
+        raise TableError(f"{argument} is a mask of {len(wanted)} columns; the table has {frame.shape[1]}.")
     names = [_column_name(frame, w) for w in wanted]
     unknown = [n for n in names if n not in frame.columns]
     if not unknown: return set(names)
@@ -740,9 +768,9 @@ def _numbers_after(col, last, n):
                      "convert it to a larger dtype, such as int64.")
 
 # %% ../nbs/01_schema.ipynb #90f9faf2
-_NUMBERED = re.compile(r"((?:.*[^0-9])?)([0-9]+)([^0-9]*)", re.DOTALL)
+_NUMBERED = [re.compile(rf"((?:.*[^0-9])?)([0-9]+)((?:[^0-9]+[0-9]+){{{k}}}[^0-9]*)", re.DOTALL) for k in range(3)]
 _HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
-_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile(r"(.*?)([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})(.*)", re.IGNORECASE | re.DOTALL)
 
 def _digits_after(digits):
     "Endless numbers in digits after the highest of `digits`, with leading zeros if some of these have them."
@@ -751,21 +779,27 @@ def _digits_after(digits):
 
 def _numbered_texts(texts, n, rng):
     "`n` texts that count on from `texts`, in forms drawn as often as they occur; None if these have no common form."
-    parts = [m.groups() for m in map(_NUMBERED.fullmatch, texts) if m]
-    forms = {}
-    for before, digits, behind in parts: forms.setdefault((before, behind), []).append(digits)
-    if len(parts) < len(texts) or 2 * len(forms) > len(texts): return None
+    for numbered in _NUMBERED: # the last number in each text counts, or the one before it
+        parts = [m.groups() for m in map(numbered.fullmatch, texts) if m]
+        forms = {}
+        for before, digits, behind in parts: forms.setdefault((before, behind), []).append(digits)
+        if len(parts) == len(texts) and 2 * len(forms) <= len(texts): break
+    else: return None
     after = {form: _digits_after(digits) for form, digits in forms.items()}
     drawn = [parts[i] for i in rng.integers(len(parts), size=n)]
     return [before + next(after[before, behind]) + behind for before, _, behind in drawn]
 
 def _random_texts(texts, n, rng):
-    "`n` random texts like `texts` if these are UUIDs or long hexadecimal numbers, else None."
-    size = len(texts[0])
-    if all(map(_UUID.fullmatch, texts)): new = [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(n)]
+    "`n` random texts like `texts` if these are long hexadecimal numbers or, between the same texts, UUIDs; else None."
+    size, before, behind = len(texts[0]), "", ""
+    found = [m.groups() for m in map(_UUID.fullmatch, texts) if m]
+    if len(found) == len(texts) and len({(before, behind) for before, _, behind in found}) == 1:
+        before, _, behind = found[0]
+        texts = [text for _, text, _ in found]
+        new = [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(n)]
     elif not all(map(_HEX.fullmatch, texts)) or all(t.isdigit() for t in texts): return None
     else: new = [rng.bytes(size).hex()[:size] for _ in range(n)]
-    return [t.upper() for t in new] if any(t.isupper() for t in texts) else new
+    return [before + (t.upper() if any(map(str.isupper, texts)) else t) + behind for t in new]
 
 # %% ../nbs/01_schema.ipynb #c4c7d9b5
 def fresh_keys(

@@ -21,8 +21,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
-    _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError,
-    UnknownValueError, as_cells, as_numbers, as_python, check_columns, column_from_json, column_names,
+    _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError, UnknownValueError,
+    _dense, as_cells, as_numbers, as_python, check_columns, column_from_json, column_names,
     column_to_json, encode_nearest, frame_of, fresh_keys, identifiers, infer_column, infer_schema, name_from_json,
     name_to_json, number_text)
 from .serialization import Rows
@@ -219,7 +219,8 @@ class Excluded:
         if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
         else: at = [i for i in rest if frame.columns[i] in list(keys)]
         if isinstance(keys, str) and len(at) == len(rest): at = []
-        return Excluded([*self.columns, *((i, *_filling(frame.iloc[:, i], "key")) for i in at)]) if at else self
+        new = [(i, *_filling(frame.iloc[:, i].dropna(), "key")) for i in at]
+        return Excluded([*self.columns, *new]) if new else self
 
     @property
     def names(self): return [col.name for _, _, col in self.columns]
@@ -264,13 +265,16 @@ def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.f
 
 def _is_key(s):
     "Does a column look like a key of which new ones can be made? Numbers must be called one, too."
-    if pd.api.types.is_float_dtype(s.dtype) or len(s) < 20 or s.isna().any() or s.map(type).nunique() > 1: return False
+    s = _dense(s)
+    if pd.api.types.is_float_dtype(s.dtype) or s.isna().mean() > .5: return False
+    s = s.dropna()
+    if len(s) < 20 or s.map(type).nunique() > 1: return False
     try:
         if not s.is_unique: return False
         col = infer_column(s)
         if not identifiers(Schema([col]), len(s)) or col.ordered and not _called_key(col.name): return False
         fresh_keys(col, 1, np.random.default_rng(0))
-    except (TableError, TypeError): return False # no key; if it is no column either, the message comes later
+    except (TableError, TypeError, NotImplementedError): return False # if it is no column, the message comes later
     return True
 
 def _filling(s, how):
@@ -352,6 +356,8 @@ class Table:
         "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
         frame = as_frame(X)
         check_columns(frame)
+        if self.is_array and isinstance(X, np.ndarray) and frame.shape[1] != len(self.names):
+            raise ValueError(f"X has {frame.shape[1]} columns; the array that was learned had {len(self.names)}.")
         absent = [name for name in self.schema.names if name not in frame]
         if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {self.schema.names}.")
         return frame[self.schema.names]
