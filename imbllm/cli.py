@@ -105,10 +105,10 @@ _READING = "sep", "decimal", "encoding", "na"
 def _add_reading(parser):
     "Options on how a file is to be read."
     add = parser.add_argument
-    add("--sep", metavar="CHARACTER", type=_separator, help="separator of fields in CSV, or 'tab' (default: found out)")
-    add("--decimal", metavar="MARK", choices=[".", ","], help="decimal mark in CSV, . or , (default: found out)")
-    add("--encoding", metavar="NAME", help="encoding of CSV (default: found out; UTF-8, UTF-16, cp1252 and latin-1 "
-        "are)")
+    add("--sep", metavar="CHARACTER", type=_separator, help="separator of fields in CSV, or 'tab' (default: detected)")
+    add("--decimal", metavar="MARK", choices=[".", ","], help="decimal mark in CSV, . or , (default: detected)")
+    add("--encoding", metavar="NAME", help="encoding of CSV (default: detected among UTF-8, UTF-16, cp1252 and "
+        "latin-1)")
     add("--na", metavar="WORD[,WORD]", type=_words, help="words that are missing values in CSV, in every column "
         "(default: the usual ones, such as NA and ?, in columns of numbers only)")
 
@@ -116,7 +116,7 @@ def _reading(args, *paths):
     "The options that were given, for `open_table`."
     asked = {name: value for name in _READING if (value := getattr(args, name)) is not None}
     if asked and all(map(is_parquet, paths)):
-        raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet knows it itself.")
+        raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet files contain it.")
     return asked
 
 # %% ../nbs/35_cli.ipynb #a132d886
@@ -852,7 +852,7 @@ def _add_method(add):
     "Options of `oversample` on who draws the rows, and which."
     add("--method", choices=_METHODS, default="ImbLLM", help="method (default: ImbLLM)")
     add("--llm", metavar="NAME_OR_FILE", help="language model: a hub id, a folder, a GGUF file, or smollm2 (default: a "
-        "small one, made and trained on the spot)")
+        "small one, trained for the table)")
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
     add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
         "method's)")
@@ -871,7 +871,7 @@ def _add_method(add):
     add("--exclude", metavar="COL[=HOW]", action="append", default=[], help="a column to leave out of learning, such "
         "as an identifier; HOW new rows have it: key (new unique ones of the same form), missing or drop (the output "
         "lacks it); may be repeated")
-    add("--drop-copies", action="store_true", help="no new row equals a given one in every column besides the target")
+    add("--drop-copies", action="store_true", help="no new row equals a given one in all columns except the target")
 
 def _add_writing(add):
     "Options of `oversample` on what is written."
@@ -880,7 +880,7 @@ def _add_writing(add):
     add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
         "is, and which given rows, counted from 0, are the nearest ones")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
-        "-, @, tab or new line, given ones too: a spreadsheet would run them as formulas")
+        "-, @, tab or new line, given ones too: spreadsheets would run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "
         "by parts, and learn from N rows, at most, of each class that does not grow")
     add("--dask", metavar="ADDRESS", help="for a folder of Parquet parts: the workers of this Dask cluster write the "
@@ -911,10 +911,10 @@ def _add_demo(commands):
     add("--rows", metavar="N", type=int, help="rows of the table (default: 3000, or 300 with --llm)")
     add("--seed", metavar="N", type=int, default=0, help="seed (default: 0)")
     add("--llm", metavar="NAME_OR_FILE", help="language model, for instance smollm2: a hub id, a folder or a GGUF file "
-        "(default: a small one, made and trained on the spot)")
+        "(default: a small one, trained for the table)")
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's, or "
         "1 with --llm)")
-    add("--out", metavar="FOLDER", default="imbllm-demo", help="folder to make for the results (default: imbllm-demo; "
+    add("--out", metavar="FOLDER", default="imbllm-demo", help="new folder for the results (default: imbllm-demo; "
         "if it exists, imbllm-demo-2, ...)")
 
 def _add_bench(commands):
@@ -923,9 +923,9 @@ def _add_bench(commands):
         "Measure methods on data sets: each cell of the grid leaves one file in DIR, and is not measured again. With "
         "--report, make tables and figures of DIR.")
     add = parser.add_argument
-    add("--datasets", metavar="A,B", help="names of data sets, 'income' for a made-up one, or FILE.csv:LABEL (default: "
-        "the paper's ten)")
-    add("--methods", metavar="M,N", help="names of methods, with settings in brackets if wanted: "
+    add("--datasets", metavar="A,B", help="names of data sets, 'income' for a generated one, or FILE.csv:LABEL "
+        "(default: the paper's ten)")
+    add("--methods", metavar="M,N", help="names of methods, with settings in brackets: "
         "'SMOTE-NC,ImbLLM(condition=y),ImbLLM@paper' (default: all)")
     add("--seeds", metavar="0,1,2", type=_seeds, default=[0, 1, 2], help="seeds, also as ranges: 0-9 (default: 0,1,2)")
     add("--q", metavar="Q", type=_shares, default=[.2], help="share of the training minority that is kept, or several "
@@ -939,7 +939,7 @@ def _add_bench(commands):
     add("--keep-original", action=argparse.BooleanOptionalAction, help="keep the given rows of the rarest class, or "
         "replace them (default: as protocol and preset have it)")
     add("--exchange-rate", action="store_true", help="measure, too, how many real rows the new ones are worth")
-    add("--out", metavar="DIR", help="folder for the results; made, or gone on with")
+    add("--out", metavar="DIR", help="folder for the results; created, or continued")
     add("--jobs", metavar="N", type=int, help="cells at once (default: 1)")
     add("--retry-failed", action="store_true", help="measure cells again that failed before")
     add("--quiet", action="store_true", help="no progress bar")
@@ -977,12 +977,12 @@ def _add_report(commands):
         "classifier gains.")
     add = parser.add_argument
     add("real", metavar="REAL", help=f"table of the real rows, by its suffix: {', '.join(SUFFIXES)}")
-    add("synthetic", metavar="SYNTHETIC", help="table of the synthetic rows; what 'imbllm oversample' wrote will do")
+    add("synthetic", metavar="SYNTHETIC", help="table of the synthetic rows, such as the output of 'imbllm oversample'")
     add("--target", metavar="COL", required=True, help="column with the label")
     add("-o", "--output", metavar="OUT.html", required=True, help="page to write")
     _add_reading(parser)
-    add("--test", metavar="FILE", help="table of real rows that were not oversampled; without it, scores with "
-        "synthetic rows are too good, which the page says")
+    add("--test", metavar="FILE", help="table of real rows that the sampler never saw; without it, scores with "
+        "synthetic rows are too good")
     add("--max-rows", metavar="N", type=_at_least(50), default=2000, help="rows of a set to measure and to draw "
         "(default: 2000)")
     add("--seed", metavar="N", type=int, default=0, help="seed (default: 0)")

@@ -183,7 +183,7 @@ def demo(
     rows:int=None, # Rows of the table, at least 200; default: 3000, or 300 with a language model of your choice
     seed:int=0, # Seed
     out="imbllm-demo", # Folder to make for the results; if it exists, `out`-2, ...
-    llm:str=None, # Language model of your choice; default: a small one, made and trained on the spot
+    llm:str=None, # Language model of your choice; default: a small one, trained for the table
     epochs:int=None, # Passes over the rows in training; default: the method's, or 1 with a model of your choice
 ):
     """Compare ways to deal with an imbalanced table, print their scores, and leave tables and a figure in a new folder.

@@ -680,7 +680,7 @@ def infer_schema(
     """
     n, d = X.shape
     if n == 0 or d == 0:
-        raise EmptyTableError(f"The table has {n} rows and {d} columns; at least one of each is needed.")
+        raise EmptyTableError(f"The table has {n} rows and {d} columns; it needs at least one of each.")
     check_columns(X, "The table")
     categorical = column_names(X, categorical_features, "categorical_features")
     return Schema([infer_column(X[name], name in categorical) for name in X.columns])
