@@ -342,7 +342,7 @@ def _warn(self:RowModel, single):
     "Warn of long rows, and of classes with a single row."
     if self.longest > LONG_ROW:
         warnings.warn(f"A row of this table takes up to {self.longest} tokens, and time grows faster than its "
-                      "length. Leave out columns that tell little, such as names and identifiers, or train for "
+                      "length. Leave out columns with little information, such as names and identifiers, or train for "
                       "fewer epochs.", UserWarning, stacklevel=6)
     for c in single:
         name = as_python(self.columns[0].values.iloc[c])
