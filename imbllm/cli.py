@@ -797,7 +797,8 @@ def _advised(args, X, y, scoring):
     rule, threshold = _rule(model, rare)
     return model, price, dict(
         rows=len(y), columns=X.shape[1], target=y.name, rare=rare, rare_rows=int((y == rare).sum()),
-        choice=model.choice_, refuses=bool(model.refuses_), advice=_ADVICE[model.choice_], evidence=model.verdict_,
+        choice=model.choice_, refuses=bool(model.refuses_), evidence=model.verdict_,
+        advice=_ADVICE.get(model.choice_, f"Let ImbLLMClassifier train {model.choice_!r}."),
         scoring=args.scoring, rule=rule, threshold=threshold, seconds=round(time.perf_counter() - start, 1))
 
 def _price_json(price):
