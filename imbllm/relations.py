@@ -1109,7 +1109,9 @@ class Relations:
 
     def number_of(self, j, cell):
         "The number of a cell, a Series `(1,)`, of column `j`."
-        return float(as_numbers(self.columns[j], cell)[0]) / self.scale(j).per_day
+        col, scale = self.columns[j], self.scale(j)
+        if not col.ordered: return float(scale.values[col.code_of[cell.iloc[0]]])
+        return float(as_numbers(col, cell)[0]) / scale.per_day
 
     def texts_of(self, j, cells):
         "Texts, as `Rows` holds them, of cells of column `j` without a code."
