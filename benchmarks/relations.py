@@ -257,7 +257,7 @@ def timed_tables():
     yield "30 numbers", pd.DataFrame(r.normal(y.to_numpy()[:, None], 1, (2000, 30)).round(2)).rename(columns=str), y
 
 def measure_speed(X, y, seed):
-    "Seconds of a fit of one epoch and of a sample of 2,000 rows, with relations and without; the least of three if short."
+    "Seconds of a fit of one epoch and a sample of 2,000 rows, with and without relations; the least of three if short."
     took = {method: ([], []) for method in OURS}
     for _ in range(1 if len(X) > 10_000 else 3):
         for method, relations in zip(OURS, ("auto", None)):

@@ -8,7 +8,7 @@ sampled). Each point is a process of its own, on one thread: seconds of fitting 
 that they held beyond the imports and the table. `columns, 150 rows` is the same with so few rows, a tenth of them rare.
 `text column` is a column of texts, all different, beside four others. `fraud` is `make_fraud` with so many rows, of
 which 100 are rare, or 492 of the whole table's; 2,000 rows are sampled as the default does, from four candidates each.
-`fraud, balanced` is `fit_resample` of such a table, on all cores; its seconds are those of fitting and sampling together.
+`fraud, balanced` is `fit_resample` of such a table, on all cores; its seconds are those of both together.
 `table` is the paper's ten tables (the folder that IMBLLM_DATA names), 2,000 rows sampled of each, whose size is the
 number of columns, the label included: a field is a step.
 """

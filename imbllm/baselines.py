@@ -459,7 +459,7 @@ class Method:
     on_numbers:bool=False # Does the sampler see the encoded table?
     every_row:bool=False # Does it train on all minority rows, before the cut?
     opinion:bool=False # Pool the classifier's probabilities with the sampler's own, as `ImbLLMClassifier` does?
-    relabel:bool=False # Keep new rows under the label that a classifier gives them, which has learnt the given rows?
+    relabel:bool=False # Keep new rows under the label that a classifier gives them, which has learned the given rows?
     settings:dict=field(default_factory=dict) # What differs from the method's own settings
 
     def make(self, *, random_state, categorical=(), llm='embedded'):

@@ -26,7 +26,8 @@ from .finetuning import write_atomically
 from .classifier import opinion_pool
 from .core import in_parallel
 from .oversampler import ImbLLM
-from .metrics import DIRECTIONS, Space, classification_scores, dcr, diversity_scores, impossible_pairs
+from .metrics import (
+    DIRECTIONS, Space, classification_scores, curve_sizes, dcr, diversity_scores, impossible_pairs, rows_worth)
 from .schema import decode_column, frame_of, infer_schema, nearest_codes
 
 # %% ../nbs/28_benchmark.ipynb #8e8716fd
@@ -43,6 +44,7 @@ class Cell:
     protocol:str='fixed' # `'fixed'`; `'published'`: as in the paper's published code; `'paper'`: as in its text
     classifiers:tuple=('xgboost',) # Which classifiers are trained on the rebalanced table
     keep_original:bool|None=None # Keep the given rows of the rarest class? None: as preset and protocol have it
+    exchange_rate:bool|None=None # Measure how many real rows the new ones are worth, too?
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
@@ -231,6 +233,28 @@ def _scored(cell, method, Z, code, problem, opinion):
         scores[name] = classification_scores(problem.code_test, p, problem.rare, label)
     return scores
 
+# %% ../nbs/28_benchmark.ipynb #4a156ec9
+@lru_cache(maxsize=32)
+def _real_curve(dataset, seed, q, classifier, n_orders=3):
+    "Numbers of real rare rows, a classifier's mean average precision with so many, and how many the cut keeps."
+    whole = _Problem(Cell(dataset, 'Original', seed, 1.), every_row=True)
+    kept = _Problem(Cell(dataset, 'Imbalance', seed, q), every_row=False).sizes[0]
+    rare, others = np.flatnonzero(whole.code == whole.rare), np.flatnonzero(whole.code != whole.rare)
+    sizes = curve_sizes(len(rare), kept, max(2, kept / 4), 6)
+    def score(rows):
+        model = CLASSIFIERS[classifier](seed).fit(whole.Z[rows], whole.code[rows])
+        p = model.predict_proba(whole.Z_test)
+        return classification_scores(whole.code_test, p, whole.rare)['average_precision']
+    orders = [np.random.default_rng([seed, k]).permutation(rare) for k in range(n_orders)]
+    curve = [np.mean([score(np.r_[others, order[:size]]) for order in orders]) for size in sizes]
+    return sizes, np.array(curve), kept
+
+def _add_worth(scores, cell):
+    "Add to the scores of each classifier the number of further real rows that would give its average precision."
+    for name, found in scores.items():
+        sizes, curve, kept = _real_curve(cell.dataset, cell.seed, cell.q, name)
+        found['exchange_rate'] = float(rows_worth(sizes, curve, found['average_precision']) - kept)
+
 # %% ../nbs/28_benchmark.ipynb #ff2d7f05
 def measure(
     cell:Cell, # What to measure
@@ -242,7 +266,8 @@ def measure(
     `seen` rows, `from_unseen` rows to new ones, and the same Euclidean, `from_unseen_euclidean` (none for fewer than
     three minority rows to test on), how many `new_rows` there are, the share that is `valid`, the mean share with a
     pair of values that no training row has (`impossible_pairs`; of test rows `impossible_pairs_real`), and the seconds.
-    Raises whatever the method raises.
+    With `cell.exchange_rate` each classifier has that, too: the number of further real rare rows that would do as much
+    for its average precision as the new ones, at most those that the cut took away. Raises whatever the method raises.
     """
     method = get_method(cell.method)
     problem = _Problem(cell, method.every_row)
@@ -257,7 +282,7 @@ def measure(
 
 def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
     """What new rows are, and what classifiers score that learn them; rows of a method that relabels get the label that
-    XGBoost gives them, which has learnt the given rows."""
+    XGBoost gives them, which has learned the given rows."""
     out = dict(new_rows=0, diversity={})
     Z, code = problem.Z, problem.code
     if new is not None:
@@ -270,13 +295,14 @@ def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
         code = np.r_[code[kept], labels]
     start = time.perf_counter()
     scores = _scored(cell, method, Z, code, problem, opinion)
+    if cell.exchange_rate and new is not None: _add_worth(scores, cell)
     return out | dict(scores=scores, classifier_seconds=time.perf_counter() - start)
 
 # %% ../nbs/28_benchmark.ipynb #6299514c
 def measure_rows(
     cell:Cell, # What they are measured as
     new:pd.DataFrame, # New rows of the rarest class, `(m, d)`, with the columns of the table
-    relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learnt the given rows?
+    relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learned the given rows?
 ) -> dict: # As of `measure`, but for the seconds of sampling
     """Score new rows of a cell's table that were made elsewhere: `measure` without the sampler.
 

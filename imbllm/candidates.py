@@ -22,7 +22,7 @@ from .fields import FieldLM, field_attention
 from .models import attention_weights
 from .permutation import permute
 from .sampling import decode_rows, decode_scored, field_log_probs, rows_log_prob, seeded_generator, write_rows
-from .schema import Column, ConditionError, UnknownValueError, as_cells, as_numbers, encode_nearest, number_text
+from .schema import Column, ConditionError, UnknownValueError, _meant, as_cells, encode_nearest, number_text
 from .serialization import Codec, Rows
 
 # %% ../nbs/16_candidates.ipynb #827192c1
@@ -91,7 +91,8 @@ class Condition:
 def _given_number(col, value):
     cell = as_cells(col, pd.Series([value]))
     (code,), _ = encode_nearest(col, cell)
-    if col.numbers[0] <= as_numbers(col, cell)[0] <= col.numbers[-1]: return int(code), cell
+    low, high = col.native.iloc[[0, -1]].tolist()
+    if low <= _meant(col, cell).tolist()[0] <= high: return int(code), cell
     raise ConditionError(f"given: column {col.name!r} goes from {col.texts[0]} to {col.texts[col.n_present - 1]}; "
                          f"got {value!r}.")
 
@@ -120,22 +121,25 @@ def given_cell(
     except UnknownValueError as e: raise ConditionError(f"given: {e}") from e
 
 # %% ../nbs/16_candidates.ipynb #e07b9d34
-def _bound(col, value, default):
-    "A bound of a range in the unit of `col.numbers`."
-    if value is None: return default
-    try: return float(as_numbers(col, pd.Series([value]))[0] if col.kind == "datetime" else value)
-    except (TypeError, ValueError) as e:
+def _bound(col, value):
+    "A bound of a range as an exact number or date, which compares with the column's own; None stays None."
+    if value is None: return None
+    try: return _meant(col, pd.Series([value])).tolist()[0]
+    except UnknownValueError as e:
         raise ConditionError(f"given: column {col.name!r} is {col.kind}; {value!r} is no bound for it.") from e
 
 def _in_range(col, wanted, spelled):
     "The condition that a range `(low, high)` makes."
-    low = _bound(col, wanted[0], -math.inf)
-    high = _bound(col, wanted[1], math.inf)
-    codes = np.flatnonzero((col.numbers >= low) & (col.numbers <= high))
+    low, high = (_bound(col, value) for value in wanted)
+    values = col.native if col.kind == "datetime" else col.native.to_numpy()
+    inside = np.ones(col.n_present, dtype=bool)
+    if low is not None: inside &= np.asarray(values >= low)
+    if high is not None: inside &= np.asarray(values <= high)
     if spelled:
-        (_, negative, positive), _ = number_start(col.texts[:col.n_present], low, high)
-        if negative or positive: return Condition(allowed=(low, high))
-    elif len(codes): return Condition(allowed=codes.tolist())
+        span = -math.inf if low is None else low, math.inf if high is None else high
+        (_, negative, positive), _ = number_start(col.texts[:col.n_present], *span)
+        if negative or positive: return Condition(allowed=span)
+    elif inside.any(): return Condition(allowed=np.flatnonzero(inside).tolist())
     raise ConditionError(f"given: column {col.name!r} has no value from {wanted[0]!r} to {wanted[1]!r}; "
                          f"it goes from {col.texts[0]} to {col.texts[col.n_present - 1]}.")
 

@@ -266,11 +266,11 @@ def table_sizes(
 def data_marginals(
     sampler, # A fitted `ImbLLM`
     label=None, # Class; default: the rarest
-    every:bool=False, # Count the rows of every class that was learnt?
+    every:bool=False, # Count the rows of every class that was learned?
 ) -> list: # A distribution per feature
     """Distribution of each feature among the training rows of a class, from which `condition_yx` draws.
 
-    With `every` among all rows that were learnt. Raises `ValueError` for an unknown label.
+    With `every` among all rows that were learned. Raises `ValueError` for an unknown label.
     """
     counts = sampler.row_model_.counts
     counts = [sum(f) for f in zip(*counts.values())] if every else counts[sampler.label_code(label)]

@@ -581,7 +581,7 @@ def open_parquet(
     nested = [f for f in schema if pa.types.is_nested(f.type) or pa.types.is_interval(f.type)]
     if nested:
         raise ValueError(f"{path}: column {nested[0].name!r} holds values of the type {nested[0].type}, which "
-            "cannot be learnt; leave it out, or turn it into text or into columns of its own.")
+            "cannot be learned; leave it out, or turn it into text or into columns of its own.")
     return table
 
 # %% ../nbs/33_files.ipynb #621483b2

@@ -165,7 +165,7 @@ def _read(path):
 
 # %% ../nbs/12_finetuning.ipynb #771d42c5
 def _learnt(ids, length):
-    "Which tokens are no padding, and which of those are learnt: two masks `(b, t)`."
+    "Which tokens are no padding, and which of those are learned: two masks `(b, t)`."
     real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
     target = real.clone()
     target[:, 0] = False
@@ -175,7 +175,7 @@ def row_loss(
     model, # A causal language model
     ids:torch.Tensor, # Token rows, `(b, t)`
     length:torch.Tensor, # Their lengths, `(b,)`
-    total:float=None, # Divide the sum by this, for a part of a batch; default: by the rows' own number of learnt tokens
+    total:float=None, # Divide the sum by this, for a part of a batch; default: the rows' number of learned tokens
 ) -> torch.Tensor: # Mean negative log-likelihood per token, in nats
     """Mean negative log-likelihood of the tokens after the first, in nats.
 
@@ -196,7 +196,7 @@ def _loss(model, *batch, total=None):
     return negative_log_likelihood(model, *batch) / (len(batch[0]) if total is None else total)
 
 def _n_learnt(model, *batch):
-    "By how much the loss of a batch counts among others: its learnt tokens, or its rows."
+    "By how much the loss of a batch counts among others: its learned tokens, or its rows."
     if isinstance(model, FieldLM): return torch.tensor(len(batch[0]), device=batch[0].device)
     return _learnt(*batch)[1].sum()
 
@@ -429,7 +429,7 @@ class _Step:
         return loss
 
     def _total(self, batch):
-        "Learnt tokens of the whole batch, by which each part is divided; None for a batch that is one part."
+        "Learned tokens of the whole batch, by which each part is divided; None for a batch that is one part."
         if self.n_parts == self.processes.world == 1: return None
         return float(self.processes.mean(_n_learnt(self.run.model, *batch).double()))
 
@@ -438,7 +438,7 @@ class _Step:
         self.run.optimizer.zero_grad()
         torch.cuda.empty_cache()
         warnings.warn(f"The GPU's memory does not hold an update; going on with each in {self.n_parts} parts, "
-                      "which changes nothing but the time.", RuntimeWarning, stacklevel=5)
+                      "which changes only the time.", RuntimeWarning, stacklevel=5)
 
     def _divergence(self, loss, t):
         advice = f"Lower learning_rate={self.lr:g}{', or pass bf16=False' if self.bf16 else ''}."
@@ -694,7 +694,7 @@ def _said(epoch, losses):
 
 def _log_end(run, rows_per_update):
     h = run.history
-    _logger.info("learnt %s numbers on %s in %d updates of %d rows%s; the last loss is %.3f nats",
+    _logger.info("learned %s numbers on %s in %d updates of %d rows%s; the last loss is %.3f nats",
                  f"{sum(p.numel() for p in run.named.values()):,}", run.device, len(h.loss), rows_per_update,
                  ", stopped early" if h.stopped else "", h.loss[-1] if h.loss else math.nan)
 

@@ -91,7 +91,8 @@ def _number_steps(state, decimals):
 def _whole_units(x, decimals, rounding):
     "The number `x` in units of the last decimal, rounded; infinities stay."
     if not math.isfinite(x): return x
-    return int((Decimal(number_text(float(x))) * 10**decimals).to_integral_value(rounding))
+    exact = x if isinstance(x, (int, Decimal)) else float(x)
+    return int((Decimal(number_text(exact)) * 10**decimals).to_integral_value(rounding))
 
 def number_start(
     texts:list, # The observed numbers, as texts

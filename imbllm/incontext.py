@@ -148,7 +148,7 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _table(self, X, reset=False):
-        "A checked table as a frame; one to predict in the columns that were learnt."
+        "A checked table as a frame; one to predict in the columns that were learned."
         if is_foreign(X): X = as_frame(X)
         if not isinstance(X, pd.DataFrame): X = as_array(X, min_rows=1)
         validate_data(self, X=X, reset=reset, skip_check_array=True)

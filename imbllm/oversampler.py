@@ -19,7 +19,7 @@ from fastcore.basics import store_attr
 from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
 from scipy import sparse
-from scipy.special import softmax
+from scipy.special import expit, logsumexp, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -35,7 +35,7 @@ from .frames import as_array
 from .permutation import PERMUTATIONS, leave_out
 from .discovery import resolve_relations, stated_keys
 from .saving import Savable
-from .schema import UnknownValueError, as_python, encode_column, infer_column, warn_of_words
+from .schema import UnknownValueError, as_python, encode_column, encode_nearest, infer_column, warn_of_words
 from .serialization import Rows
 from .settings import (
     ALL_ROWS, CONDITIONS, FINETUNE_ON, LABEL_FIRST, PRESETS, VERIFY, Sampling, Settings, Training, check_settings)
@@ -70,9 +70,11 @@ def verify_rows(classifier, row_model, as_arrays, rows, label):
     return candidates_.verify_by_classifier(classifier, X.to_numpy() if as_arrays else X, label)
 
 # %% ../nbs/21_oversampler.ipynb #a0000012
+RANKED = 1000 # real rows of a class, at most, among whose likelihoods that of a row is ranked
+
 @documented
 class RowQueries:
-    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`; `impute` completes them."
+    "What a fitted `ImbLLM` says of given rows: `encode`, `log_prob`, `label_proba`, `passport`; `impute` fills gaps."
     def encode(self,
         X, # Rows, `(n, d)`, with the columns of the table
         label=None, # Their class; default: the rarest
@@ -88,6 +90,7 @@ class RowQueries:
         orders=4, # How many random orders to average over, or the orders themselves: positions of columns, `(k, d)`
         handle_unknown="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
         random_state=None, # Seed of the orders; default: the estimator's own stream
+        relations:bool=True, # Is a row that breaks a relation impossible? Else it is scored as if there were none
     ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, else `(n, n_classes)`.
 
@@ -111,7 +114,7 @@ class RowQueries:
         drawn = self._orders(len(rows), orders, random_state)
         if unknown.any(): drawn = np.stack([leave_out(o, unknown) for o in drawn])
         with threads(rowmodel.n_threads(self.settings)):
-            out = np.stack([model.log_prob(rows, t, drawn) for t in targets], axis=1)
+            out = np.stack([model.log_prob(rows, t, drawn, relations) for t in targets], axis=1)
         return out if label is None else out[:, 0]
 
     def _orders(self, n, orders, random_state):
@@ -131,8 +134,9 @@ class RowQueries:
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`.
 
-        Every class counts as frequent as any other. A cell that the model does not know is left out. Raises
-        `ValueError` if the model did not learn every class with the label first.
+        Every class counts as frequent as any other. A cell that the model does not know is left out, and a row that
+        breaks a relation is scored as if there were none. Raises `ValueError` if the model did not learn every class
+        with the label first.
         """
         self._check_fitted()
         s = self.settings
@@ -142,10 +146,83 @@ class RowQueries:
                              f"{s.permutation!r}.")
         if not isinstance(orders, Integral) or orders < 1:
             raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
-        d, rng = len(self.schema_), np.random.default_rng(self._drawn_seed(random_state))
-        own = self.row_model_.permutation == "identity"
-        fixed = [np.arange(d)] if own else [rng.permutation(d) for _ in range(orders)]
-        return softmax(self.log_prob(X, orders=np.stack(fixed), handle_unknown="ignore"), axis=1)
+        fixed = self._same_orders(orders, np.random.default_rng(self._drawn_seed(random_state)))
+        return softmax(self._scores(self.table_.learnt(X), fixed), axis=1)
+
+    def _scores(self, frame, orders):
+        "Log p(row | label) by which labels are compared, `(n, n_classes)`; real rows may break a relation."
+        out = self.log_prob(frame, orders=orders, handle_unknown="ignore")
+        broken = np.isneginf(out).all(axis=1)
+        if not broken.any(): return out
+        out[broken] = self.log_prob(frame[broken], orders=orders, handle_unknown="ignore", relations=False)
+        return out
+
+    def _same_orders(self, k, rng):
+        "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learned."
+        d = len(self.schema_)
+        if self.row_model_.permutation == "identity": return np.arange(d)[None]
+        return np.stack([rng.permutation(d) for _ in range(k)])
+
+    def passport(self,
+        X, # Rows, `(n, d)`, with the columns of the table; new ones, say
+        label=None, # Class of the rows, one or `(n,)`; default: the rarest
+        real=None, # Real rows and their labels, `(X, y)`, to compare with; a sampler keeps none
+        neighbors:int=3, # How many nearest real rows to name
+    ) -> pd.DataFrame: # A line for each row, with the index of `X`
+        """What speaks for each of `n` rows, and which real rows it is like: a frame with a line for each.
+
+        `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
+        `weight` is p(label | row), in [0, 1], where every class counts as frequent as any other: the `sample_weight` of
+        the row for a classifier. With `real` there are also `rank`, the share of the real rows of its class that the
+        model finds no likelier, and `nearest_1`, `distance_1`, `nearest_2`, ...: the positions of the nearest real rows
+        of any class, and their distances in shares of columns, as in `imbllm.metrics.Space`.
+        A row has the same passport in every call. Ranks use at most 1,000 real rows of a class. Of a model that did not
+        learn every class, `log_odds` and `weight` are NaN. Raises `ValueError` for an unknown label, absent columns,
+        more `neighbors` than real rows, and a model that never saw the label first.
+        """
+        self._check_fitted()
+        self.row_model_.require_label_first("passport")
+        frame = self.table_.learnt(X)
+        codes = np.broadcast_to(self._label_codes(label, len(frame)), len(frame))
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        out = pd.DataFrame(self._likelihoods(frame, codes), index=index)
+        if real is None: return out
+        known, y = self._real_rows(real)
+        out["rank"] = self._ranks(out["log_prob"].to_numpy(), codes, known, y)
+        space = tables.Space(self.schema_)
+        positions, distances = space.neighbors(space.points(frame), space.points(known), neighbors)
+        for k in range(neighbors):
+            out[f"nearest_{k + 1}"] = positions[:, k]
+            out[f"distance_{k + 1}"] = distances[:, k]
+        return out
+
+    def _likelihoods(self, frame, codes):
+        "Log-probability of rows under the labels `codes`, their log-odds and weights, by name."
+        scores = self._scores(frame, self._same_orders(4, np.random.default_rng(0)))
+        at = np.searchsorted(sorted(self.row_model_.counts), codes)[:, None] == np.arange(len(self.classes_))
+        own, rest = scores[at], np.full(len(frame), np.nan)
+        if self.settings.compares_classes: rest = logsumexp(scores, axis=1, b=~at) - np.log(at.shape[1] - 1)
+        odds = own - rest
+        return dict(log_prob=own, log_odds=odds, weight=expit(odds - np.log(max(at.shape[1] - 1, 1))))
+
+    def _real_rows(self, real):
+        "The learned columns of real rows and the codes of their labels."
+        if not isinstance(real, tuple) or len(real) != 2:
+            raise ValueError(f"real must be a tuple of real rows and their labels, (X, y); got {type(real).__name__}.")
+        X, y = tables.split_target(*real)
+        tables.check_labels(X, y)
+        return self.table_.learnt(X), encode_nearest(self.row_model_.columns[0], pd.Series(np.asarray(y)))[0]
+
+    def _ranks(self, log_prob, codes, known, y):
+        "Share of the real rows of the class of each row that are no likelier; NaN for a class without real rows."
+        out = np.full(len(codes), np.nan)
+        for code in np.unique(codes):
+            members = np.flatnonzero(y == code)
+            if not len(members): continue
+            some = members[np.linspace(0, len(members) - 1, min(len(members), RANKED)).astype(int)]
+            usual = np.sort(self._likelihoods(known.iloc[some], np.full(len(some), code))["log_prob"])
+            out[codes == code] = np.searchsorted(usual, log_prob[codes == code], side="right") / len(some)
+        return out
 
     def impute(self,
         X, # Rows with missing cells, `(n, d)`, with the columns of the table
@@ -153,11 +230,11 @@ class RowQueries:
         handle_unknown="error", # What to do about categories that the model does not know: `"error"`, or `"ignore"`
         random_state=None, # Seed; default: the estimator's own stream
     ): # The rows without missing cells, in the container of `X`
-        """Fill the missing cells of rows by sampling: the label and the cells that are there are the prompt.
+        """Fill the missing cells of rows by sampling: the label and the known cells are the prompt.
 
-        Returns rows `(n, d)` in the container of `X`, with the same index; cells that are there stay as they are, and
-        columns that had gaps get the table's dtype. A given number is written as the nearest one that the model knows;
-        with `handle_unknown="ignore"` an unknown category is left out of the prompt. Needs a permutation that shows the
+        Returns rows `(n, d)` in the container of `X`, with the same index. Known cells stay as they are, and columns
+        with gaps get the table's dtype. The prompt has the nearest number that the model knows, and with
+        `handle_unknown="ignore"` leaves out an unknown category. Needs a permutation that shows the
         label first. Raises `UnknownValueError` for an unknown category, `ValueError` for an unknown label or an absent
         column.
         """
@@ -198,10 +275,11 @@ def _spark(values, width=160, height=28, most=60):
     line = f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
     return f'<svg width="{width}" height="{height}" role="img" aria-label="{alt}">{line}</svg>'
 
-_NEXT = (("sample(100)", "new rows of the rarest class"),
-         ('sample(100, label, given={"column": value})', "on conditions"),
-         ("impute(rows, label)", "missing cells"), ("log_prob(rows)", "how likely rows are"),
-         ("label_proba(rows)", "which class they are of"), ('save("folder")', "without pickles"))
+_NEXT = (("sample(100)", "draws rows of the rarest class"),
+         ('sample(100, label, given={"column": value})', "draws rows under conditions"),
+         ("impute(rows, label)", "fills missing cells"), ("log_prob(rows)", "says how likely rows are"),
+         ("label_proba(rows)", "gives label probabilities"), ("passport(rows)", "gives the evidence for rows"),
+         ('save("folder")', "writes safetensors and JSON"))
 
 def _fitted_html(sampler):
     "The table, the training and the next steps of a fitted sampler."
@@ -225,32 +303,30 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     - `epochs`: passes over the rows; more are slower and closer to the table.
     - `random_state`: the seed. The same seed gives the same rows.
 
-    Each row is a sentence, the label first; the model is fine-tuned on all rows, every class in equal parts, and on
-    rows interpolated between those of the classes to be oversampled (Eq. 5 of the paper), and prompted with the label
-    and one random feature. Of n times `candidates` rows n are kept, by how much likelier they are under their label
-    than under the others. Every sampled row is complete and valid: observed categories, numbers inside the observed
-    range with the observed decimals, the table's own dtypes.
+    Each row is a sentence with the label first. The model is fine-tuned on all rows, every class in equal parts, and
+    on rows interpolated within the classes to be oversampled (Eq. 5 of the paper). The prompt is the label and one
+    random feature. The sampler draws `candidates` times as many rows as it needs, and keeps those that are likelier
+    under their label than under the others. Every row is complete and valid: observed categories, numbers inside the
+    observed range with the observed decimals, the table's own dtypes.
 
-    Arguments left at `None` take the value of the `preset`. With `llm="embedded"`, the default, a small GPT-2 is made
-    from the table and trained on the spot; any hub id, folder or GGUF file of a causal language model works too.
-    `preset="paper"` follows the paper to the letter; the chapter on the oversampler compares the two, sentence by
-    sentence. What is set less often stands in `imbllm.Training` and `imbllm.Sampling`.
+    Arguments at `None` take the value of the `preset`. The default, `llm="embedded"`, makes a small GPT-2 for the table
+    and trains it. Any hub id, folder or GGUF file of a causal language model works, too. `preset="paper"` follows the
+    paper to the letter; the chapter on the oversampler compares the two. Rare settings belong to `imbllm.Training` and
+    `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
-    model in it, `history_` the training run, `classes_` the labels that were learnt and can be sampled,
-    `sampling_strategy_` the number of rows to add per class, `counts_` how many candidate rows the last sampling drew,
-    accepted and rejected, and why.
+    model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
+    of rows to add per class, `counts_` the candidate rows of the last sampling: drawn, accepted and rejected, and why.
 
-    What ties columns together in all given rows and is no chance, such as a city and its country, a date and its
-    weekday, or parts and their sum, holds in every new row, too; `relations_` lists it. `relations` may be a list of
-    such rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to look for
-    them under a preset that does not. Keys are such a relation: new rows get new ones.
+    Relations between columns hold in every new row if they hold in all given rows and are not due to chance: a city and
+    its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a list of such
+    rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to search for them
+    under a preset that does not. Keys are such a relation: new rows get new keys.
 
-    With `drop_copies=True` no new row equals a given one, of whatever class, in all features; without it a copy may
-    come up, above all in small domains (`fit_resample` chooses copies last). A class with one single row can be
-    oversampled, with a warning, but only by repeating its values. Bad tables raise `imbllm.schema.TableError`, a
-    `ValueError`; verifications that reject too many rows, and `drop_copies` where hardly a row is left that the table
-    does not have, raise `imbllm.candidates.BudgetError`.
+    With `drop_copies=True` no new row equals a given row of any class in all features. Without it, copies can occur,
+    mostly in small domains (`fit_resample` chooses copies last). A class with a single row can only repeat its values;
+    a warning says so. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
+    `drop_copies` reject too many rows, the sampler raises `imbllm.candidates.BudgetError`.
     """
     _preset:str|None = None
     _parameter_constraints = {
@@ -326,7 +402,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`.
 
-        Which classes are learnt is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
+        Which classes are learned is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
         """
         self._validate_params()
         X, y = tables.split_target(X, y)
@@ -376,7 +452,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         try:
             tables.check_counts(strategy)
             tables.whole_counts(check_sampling_strategy(strategy, y, self._sampling_type))
-        except ValueError as e:
+        except (ValueError, AttributeError) as e: # the latter where a function gives no dictionary
             raise ValueError(f"sampling_strategy={self.sampling_strategy!r} does not fit y, "
                              f"whose classes are {tables.class_sizes(y)}: {e}") from e
         return X, y, binarize_y
@@ -484,7 +560,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
         random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
         n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
-    ): # Rows, `(n, d)`, of the kind of table that was fitted
+        passport=False, # Give the passport of each row, too? True, or real rows and their labels, `(X, y)`
+    ): # Rows, `(n, d)`, of the kind of table that was fitted; with `passport` a tuple of rows and passports
         """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
 
         A model that was saved and loaded gives pandas frames where it was fitted on those of another library. The rows
@@ -492,11 +569,15 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         cluster draws them. A process that dies is replaced, up to twice; what was drawn is kept.
         `given` sets conditions by column name (`x0`, `x1`, ... for arrays): a value, a list of values, or for numbers
         and dates a range `(low, high)`, where None is no bound. A category must have been observed, a number must lie
-        in the observed range. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
+        in the observed range. With `passport` the result is a tuple: the same rows as without, and the frame that the
+        method `passport` gives of them. `passport=True` says what the model alone knows, `passport=(X, y)` compares
+        with these real rows. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
         no row can meet, and `BudgetError` if too few rows pass parsing or verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
-        return self.table_.given_back(pd.concat(frames, ignore_index=True))
+        rows = self.table_.given_back(pd.concat(frames, ignore_index=True))
+        if passport is None or passport is False: return rows
+        return rows, self.passport(rows, label, None if passport is True else passport)
 
     def sample_stream(self,
         n:int, # How many rows
@@ -520,7 +601,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         return (excluded.fill(frame, rng) for frame in frames) if excluded.columns else frames
 
     def _frames(self, n, code, conditions, seed, n_jobs=None, known=None, bar=""):
-        "New rows of a class as frames of the learnt columns."
+        "New rows of a class as frames of the learned columns."
         model = self.row_model_
         total = Counter()
         classifier = None
@@ -543,9 +624,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         return int((self._random if random_state is None else check_random_state(random_state)).randint(2**31))
 
     def label_code(self,
-        label=None, # A class that was learnt; default: the rarest
+        label=None, # A class that was learned; default: the rarest
     ) -> int: # Its code
-        "Code of a class. Raises `ValueError` for one that was not learnt."
+        "Code of a class. Raises `ValueError` for one that was not learned."
         self._check_fitted()
         if label is None: return min(self.row_model_.counts, key=lambda c: self.row_model_.counts[c][0].sum())
         known = self.classes_.tolist()

@@ -23,7 +23,7 @@ _MADE_BY = 'status', 'error', 'new_rows', 'valid', 'sample_seconds', 'classifier
 
 def _rows(record):
     "The rows of one record: one for each classifier, and one with the error for a cell that failed."
-    cell = {k: v for k, v in record['cell'].items() if k not in ('classifiers', 'keep_original')}
+    cell = {k: v for k, v in record['cell'].items() if k not in ('classifiers', 'keep_original', 'exchange_rate')}
     kept = record['cell'].get('keep_original')
     if kept is not None: cell['protocol'] += ', kept' if kept else ', replaced'
     more = record.get('diversity', {}) | {k: record.get(k) for k in _MADE_BY}

@@ -143,7 +143,7 @@ class RowModel:
 
     A row is `1 + d` codes, the label's first; `columns` says what they mean. `codec` maps fields to tokens, `grammar`
     says what may be written, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for the
-    code of each class that was learnt, how often each code of each column occurs, and `history` what training did.
+    code of each class that was learned, how often each code of each column occurs, and `history` what training did.
     Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
@@ -200,7 +200,7 @@ class RowModel:
 # %% ../nbs/18_rowmodel.ipynb #ee8f6215
 @patch
 def orders(self:RowModel, n, k, rng):
-    "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learnt."
+    "`k` orders of each of `n` rows, label first, `(k, n, 1 + d)`; one if the table's own order was learned."
     d = len(self.columns) - 1
     if self.permutation == "identity": return self.arranged(permute(n, d, "identity", rng), 1)[None]
     return self.arranged(permute(n * k, d, "fix_y", rng), 1).reshape(k, n, 1 + d)
@@ -299,11 +299,13 @@ def log_prob(self:RowModel,
     rows:Rows, # Rows, `(n, 1 + d)`
     label:int, # Code of the label to score them under
     orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
+    relations:bool=True, # Is a row that breaks a relation impossible?
 ) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
     "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
     m = orders.shape[-1]
-    orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
-    return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
+    if relations: orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
+    grammar = self.grammar if relations else self.free
+    with models.own_modes(): return sampling.rows_log_prob(self.model, grammar, rows, label, orders)
 
 @patch
 def log_odds(self:RowModel, rows, label, rng, written=None):
@@ -340,7 +342,7 @@ def _warn(self:RowModel, single):
     "Warn of long rows, and of classes with a single row."
     if self.longest > LONG_ROW:
         warnings.warn(f"A row of this table takes up to {self.longest} tokens, and time grows faster than its "
-                      "length. Leave out columns that tell little, such as names and identifiers, or train for "
+                      "length. Leave out columns with little information, such as names and identifiers, or train for "
                       "fewer epochs.", UserWarning, stacklevel=6)
     for c in single:
         name = as_python(self.columns[0].values.iloc[c])
@@ -400,7 +402,8 @@ def fit(self:RowModel,
     if most: rows, held = without_some(rows, sizes.argmax(), rng)
     corpus = make_corpus(self.codec, rows, targets, sizes.max(), settings, seed, rng)
     fingerprint = self._fingerprint(codes, settings, seed) if settings.checkpoint_dir else ""
-    self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
+    with models.own_modes():
+        self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
     learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
     self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
@@ -417,9 +420,10 @@ def new_row_model(
     seed:int, # Seed of fresh weights
 ) -> RowModel: # Not fitted yet
     "The model that the settings name, made for a table. Raises `ValueError` if it cannot be had or does not fit."
-    if not settings.embedded: return pretrained_row_model(columns, settings.llm, settings)
-    tokenizer = TableTokenizer(columns, _balanced_weights(columns, codes), settings.n_bins)
-    return RowModel.embedded(columns, tokenizer, seed, settings.balanced, models.resolve_device(settings.device))
+    with models.own_modes():
+        if not settings.embedded: return pretrained_row_model(columns, settings.llm, settings)
+        tokenizer = TableTokenizer(columns, _balanced_weights(columns, codes), settings.n_bins)
+        return RowModel.embedded(columns, tokenizer, seed, settings.balanced, models.resolve_device(settings.device))
 
 def pretrained_row_model(columns, llm, settings):
     "A pre-trained model by its name or folder, made for a table."
@@ -493,9 +497,9 @@ def known_codes(self:RowModel, rows, conditions=None):
         code_of = {t: c for c, t in enumerate(self.columns[j].texts)}
         codes[:, j] = [code if t is None else code_of.get(t, SPELLED) for code, t in zip(codes[:, j], texts)]
     for j, condition in (conditions or {}).items():
-        values = self.columns[j].values
+        present = self.columns[j].present
         for code, cell in condition.cells.items():
-            other = code < len(values) and cell.iloc[0] != values.iloc[code]
+            other = code < len(present) and cell.iloc[0] != present.iloc[code] # a missing cell is no other one
             codes[(codes[:, j] == code) & other, j] = SPELLED
     return codes
 
