@@ -146,13 +146,8 @@ sampler.sample(100)
 
 ## What it holds of the training data
 
-<<<<<<< HEAD
-{rows} `{state}` lists the distinct values of each column and how often each occurs in each class that was learnt; the \
-weights may have memorised more, above all where rows are few.{ties}
-=======
 {rows} `{state}` lists the distinct values of each column and how often each occurs in each learned class; the \
-weights may have memorised more, above all where rows are few.
->>>>>>> b64d1515a3debdf7ea6b8fc35ad29795d4decc36
+weights may have memorised more, above all where rows are few.{ties}
 
 | column | kind | type | values |
 |---|---|---|---|
@@ -220,20 +215,12 @@ class Savable:
     ):
         """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on what it holds.
 
-<<<<<<< HEAD
-        `imbllm.json` has the distinct values of each column, how often each occurs per class that was learnt, and which
-        of them occur together in columns that relations tie, never rows; with `drop_copies=True` it has digests of the
+        `imbllm.json` has the distinct values of each column, how often each occurs per learned class, and which of
+        them occur together in columns that relations tie, never rows; with `drop_copies=True` it has digests of the
         rows, too. A pre-trained model has its full vocabulary again, so the folder is a plain model of `transformers`
         as well; LoRA adapters are merged. A classifier that verifies rows is not saved, nor are the rows from which
         `condition="borderline"` starts and those that a critic in context reads. The folder appears complete or not at
         all; one that is replaced is whole until the new one is.
-=======
-        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learned, never
-        rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
-        again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
-        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts and those that a critic
-        in context reads. The folder appears complete or not at all; one that is replaced is whole until the new one is.
->>>>>>> b64d1515a3debdf7ea6b8fc35ad29795d4decc36
         Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for
         values that JSON cannot keep.
         """
