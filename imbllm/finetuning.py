@@ -438,7 +438,7 @@ class _Step:
         self.run.optimizer.zero_grad()
         torch.cuda.empty_cache()
         warnings.warn(f"The GPU's memory does not hold an update; going on with each in {self.n_parts} parts, "
-                      "which changes nothing but the time.", RuntimeWarning, stacklevel=5)
+                      "which changes only the time.", RuntimeWarning, stacklevel=5)
 
     def _divergence(self, loss, t):
         advice = f"Lower learning_rate={self.lr:g}{', or pass bf16=False' if self.bf16 else ''}."

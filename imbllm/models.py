@@ -547,7 +547,7 @@ def _four_bits(source):
         raise ValueError("load_in_4bit=True cannot be combined with a GGUF file, whose weights have a coding of their "
                          "own; leave it out, or pass a folder.")
     if not torch.cuda.is_available():
-        raise ValueError("load_in_4bit=True needs a CUDA GPU, which is not here, and pip install 'imbllm[bnb]'. "
+        raise ValueError("load_in_4bit=True needs a CUDA GPU (none found) and pip install 'imbllm[bnb]'. "
                          "Leave it out to load the model as it is.")
     if not find_spec("bitsandbytes") or not find_spec("accelerate"):
         raise ImportError("load_in_4bit=True needs bitsandbytes: pip install 'imbllm[bnb]'.")
@@ -743,8 +743,8 @@ def check_context(
         col = codec.columns[int(field.argmax())]
         raise ValueError(f"A row of this table takes up to {total} tokens, but the model's context holds {limit}. "
                          f"Each of the {len(field) - 1} columns takes {field[1:].mean():.1f} on average, "
-                         f"{col.name!r} up to {field.max()}; leave out columns that tell little, shorten values, or "
-                         "choose a model with a longer context.")
+                         f"{col.name!r} up to {field.max()}; leave out columns with little information, shorten "
+                         "values, or choose a model with a longer context.")
     return total
 
 # %% ../nbs/10_models.ipynb #3a6ea41f

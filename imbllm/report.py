@@ -509,11 +509,13 @@ def _columns_section(c, chart, most):
 # %% ../nbs/32_report.ipynb #7eaf0b3c
 def _heatmap_charts(there, now, kept, chart):
     "Associations of the columns kept: among real rows, among synthetic ones, and the difference."
-    width = .36*len(kept) + 1.4
-    size = max(3.4, width + .6), max(2.8, width)
+    few = len(kept) <= 8 # then three maps stand beside each other, and each fits on a phone
+    width = .31*len(kept) + .95 if few else .36*len(kept) + 1.4
+    size = max(2.8, width), max(2.6, width)
     def one(title, table):
         alt = f"Heat map of the associations of the columns, {title}."
-        return chart(lambda ax: association_heatmap(table.loc[kept, kept], ax), alt, title, size, wide=True, least=1.44)
+        def draw(ax): association_heatmap(table.loc[kept, kept], ax)
+        return chart(draw, alt, title, size, wide=not few, least=1.44)
     return [one("real rows", there), one("synthetic rows", now), one("synthetic minus real", now - there)]
 
 def _pair_chart(c, a, b, there, now, chart, size=(3.6, 2.9)):

@@ -69,7 +69,7 @@ def split_target(
 ) -> tuple: # The table without the target, and the labels
     "`X` and `y`; where `y` names a column of `X`, `X` without that column, and the column. Raises `ValueError`."
     if X is None or isinstance(X, (str, os.PathLike)):
-        raise ValueError(f"X must be a table; got {X!r}. A file is read before, for example by pandas.read_csv.")
+        raise ValueError(f"X must be a table; got {X!r}. Read a file first, for example with pandas.read_csv.")
     if is_foreign(X) and hasattr(X, "collect"): hosted(X) # which says that it must be collected
     names = _names_of(X)
     if isinstance(y, list) and len(y) == 1 and isinstance(y[0], str) and y[0] in names: y = y[0]
@@ -89,7 +89,7 @@ def check_labels(
     labels = np.asarray(y, dtype=object)
     if labels.ndim == 0:
         raise ValueError(f"y must hold a label for each row, or be the name of a column of X; got {y!r}.")
-    if n == 0: raise EmptyTableError("X has 0 rows; at least two classes with a row each are needed.")
+    if n == 0: raise EmptyTableError("X has 0 rows; it needs at least two classes with a row each.")
     missing = int(pd.isna(labels).sum())
     if missing: raise ValueError(f"y has {missing} missing labels; drop those rows.")
     if len(labels) != n: raise ValueError(f"X has {n} rows, but y has {len(labels)} labels.")

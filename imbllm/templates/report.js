@@ -23,12 +23,14 @@ function show(k) {
     tab.tabIndex = i === k ? 0 : -1;
     panels[i].hidden = i !== k;
   });
-  panels[k].querySelectorAll('.scroll').forEach(box => {
-    if (box.scrollWidth <= box.clientWidth || box.nextElementSibling?.className === 'hint') return;
-    const hint = document.createElement('p');
+  panels[k].querySelectorAll('.scroll, figure').forEach(box => {
+    if (box.scrollWidth <= box.clientWidth || box.querySelector('.hint') ||
+        box.nextElementSibling?.className === 'hint') return;
+    const hint = document.createElement('p'), figure = box.tagName === 'FIGURE';
     hint.className = 'hint';
-    hint.textContent = 'Scroll the table sideways for more columns \u2192';
-    box.after(hint);
+    hint.textContent = `Scroll the ${figure ? 'chart' : 'table'} sideways for more \u2192`;
+    if (figure) box.append(hint);
+    else box.after(hint);
   });
 }
 list.hidden = false;
