@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, get_scorer
+from sklearn.metrics import average_precision_score, get_scorer
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -73,16 +73,18 @@ class Arm:
     rows:float=0 # Share of the sampler's new rows
     copies:bool=False # Copies of real rows, until every class is as large as the largest?
     weighted:bool=False # Do all classes weigh the same?
-    pooled:bool=False # Pool with the opinion of the language model, and of the network in context if it has a weight?
+    model:float=0 # Share of the language model's opinion in the pool
+    context:float=0 # Share of the opinion of the network that reads the real rows in context
 
     @property
     def asks(self):
         "Does the arm need a language model?"
-        return self.rows > 0 or self.pooled
+        return self.rows > 0 or self.model > 0
 
 ARMS = { # from doing less to doing more
-    "as it is": Arm(), "class weight": Arm(weighted=True), "bootstrap": Arm(copies=True), "pool": Arm(pooled=True),
-    "some rows": Arm(rows=.25), "rows": Arm(rows=1.), "rows and pool": Arm(rows=1., pooled=True)}
+    "as it is": Arm(), "class weight": Arm(weighted=True), "bootstrap": Arm(copies=True),
+    "in context": Arm(context=.75), "pool": Arm(model=.25, context=.5), "some rows": Arm(rows=.25),
+    "rows": Arm(rows=1.), "rows and pool": Arm(rows=1., model=.5)}
 
 # %% ../nbs/22_classifier.ipynb #15b7d752
 def weight_name(
@@ -115,6 +117,7 @@ class Part:
         self.weight = weight
         self.sampler = sampler # not fitted yet
         self.rows = rows # does any arm want new rows?
+        self.said = {} # opinions on rows of the fold
 
     @cached_property
     def rebalanced(self):
@@ -233,6 +236,12 @@ class Said(ClassifierMixin, BaseEstimator):
 
     def predict(self, X): return X
 
+def class_f1(true, pred, weight):
+    "F1 of one class, from whether rows are of it, whether they are called so, and their weights."
+    count = np.count_nonzero if weight is None else lambda at: weight[at].sum()
+    found = count(true) + count(pred)
+    return 2 * count(true & pred) / found if found else 0.
+
 def label_score(
     scoring, # A name, or a scorer of scikit-learn
     classes:np.ndarray, # The classes
@@ -240,10 +249,9 @@ def label_score(
     weight=None, # Of the rows
 ): # -> Function of true and of predicted codes
     "How good predicted codes are. Raises `ValueError` for a score that wants probabilities."
-    def f1(y, pred):
-        if len(classes) > 2: return f1_score(y, pred, average="macro", sample_weight=weight)
-        return f1_score(y == rare, pred == rare, sample_weight=weight)
-    if isinstance(scoring, str) and scoring == "f1": return f1
+    if isinstance(scoring, str) and scoring == "f1": # without scikit-learn's checks, two hundred times
+        wanted = [rare] if len(classes) == 2 else range(len(classes))
+        return lambda y, pred: float(np.mean([class_f1(y == k, pred == k, weight) for k in wanted]))
     scorer = get_scorer(scoring)
     more = {} if weight is None else dict(sample_weight=weight)
     def scored(y, pred):
@@ -323,7 +331,8 @@ def verdict(
 ) -> str: # A sentence
     "What the comparison says of new rows, in words."
     def gained(name): return in_words(*choices.loc[name, ["gain", "se"]], criterion)
-    trained = {"as it is": "without", "class weight": "with class weights", "bootstrap": "with copies of real rows"}
+    trained = {"as it is": "without", "class weight": "with class weights", "bootstrap": "with copies of real rows",
+               "in context": "with the opinion of a network in context"}
     asking = [name for name in choices.index[choices.folds > 0] if ARMS[name].asks]
     if ARMS[choice].asks: return f"{choice[0].upper()}{choice[1:]} gained {gained(choice)}: trained with that."
     if not asking: return f"New rows were not tried: trained {trained[choice]}."
@@ -338,17 +347,17 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     """A classifier that chooses, on its training rows, whether the rows and the opinion of `ImbLLM` are worth having.
 
     Each of `ARMS` is cross-validated inside the training table: the classifier as it is, with class weights, with
-    copies of rare rows; pooled with the language model's opinion; with new rows, and both. The first that is within one
-    standard error of the best is trained: `choice_` names it, `choices_` has the evidence, `verdict_` says it in a
-    sentence, `refuses_` whether it does without the language model. One arm by name is trained without comparing;
-    `arms="rows and pool"` rebalances the table and pools in any case.
+    copies of rare rows; pooled with the opinion of `InContextClassifier`, and with the language model's; with new rows,
+    and with both. The first that is within one standard error of the best is trained: `choice_` names it, `choices_`
+    has the evidence, `verdict_` says it in a sentence, `refuses_` whether it does without the language model. One arm
+    by name is trained without comparing; `arms="rows and pool"` rebalances the table and pools in any case.
 
     `predict_proba` gives probabilities at the natural prevalence, calibrated on the rows that were held out. `predict`
     gives the most probable class, or with `scoring` the one that is best for a score or for the costs of errors. With
     one arm and no `scoring` nothing is held out, and probabilities are those of the rebalanced table: for each class
     p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every class is as frequent as any other. With
     a `context_weight` there is a third opinion, that of `InContextClassifier`; to it, too, every class is as frequent
-    as any other.
+    as any other. With that opinion, as in the arms "in context" and "pool", the fitted object keeps the real rows.
 
     `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as
     numbers. After fitting, `sampler_` is the fitted sampler (None where it is not needed), `estimator_` the classifier
@@ -366,8 +375,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         "criterion": [StrOptions({"average_precision", "log_loss"})],
         "calibrate": ["boolean", None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
-        "weight": [Interval(Real, 0, 1, closed="both")],
-        "context_weight": [Interval(Real, 0, 1, closed="both")],
+        "weight": [Interval(Real, 0, 1, closed="both"), None],
+        "context_weight": [Interval(Real, 0, 1, closed="both"), None],
         "orders": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -382,8 +391,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         criterion="average_precision", # By what to choose: `"average_precision"` or `"log_loss"`
         calibrate=None, # Probabilities at natural prevalence, calibrated? `None`: where rows are held out
         time_limit=None, # Seconds: folds and arms that do not fit in are left out, those that do more first
-        weight=.5, # Of the language model's opinion, in [0, 1]
-        context_weight=0, # Of the opinion of a network that reads the real rows in context; at most 1 - `weight`
+        weight=None, # Of the language model's opinion, in [0, 1]; default: .5 with a `context_weight`, else the arm's
+        context_weight=None, # Of the in-context opinion, up to 1 - `weight`; default: 0 with a `weight`, else the arm's
         orders=4, # Over how many orders of the features that opinion is averaged
         random_state=None, # Seed of the sampler (if it is the default), the classifier (likewise), orders and folds
     ):
@@ -425,7 +434,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         part = self._part(table, np.arange(len(table[2])), [arm])
         self.sampler_ = part.rebalanced[0] if arm.asks else None
         self.estimator_, self._prior = self._fitted(part, arm)
-        self.reader_ = self._reader(part) if arm.pooled and self.context_weight else None
+        self.reader_ = self._reader(part) if self._shares(arm)[1] else None
 
     # --- choosing ---
 
@@ -493,7 +502,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         arm, X = ARMS[name], _safe_indexing(X, test)
         if arm.asks: seconds[name] += part.rebalanced and part.seconds # whoever shares it
         began = time.perf_counter()
-        p = np.exp(self._natural_log(X, *self._fitted(part, arm), self._opinions(part, X) if arm.pooled else ()))
+        p = np.exp(self._natural_log(X, *self._fitted(part, arm), self._opinions(part, X, arm)))
         seconds[name] += time.perf_counter() - began
         return p
 
@@ -575,10 +584,18 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         reader = InContextClassifier(categorical_features=self._sampler.categorical_features, random_state=self.seed_)
         return reader.fit(part.X, part.labels)
 
+    def _shares(self, arm):
+        "Weights of the language model's and of the network's opinion in an arm."
+        context = arm.context if self.context_weight is None else self.context_weight
+        if not arm.model: return 0, context if arm.context else 0
+        if self.weight is None and self.context_weight is None: return arm.model, arm.context
+        return .5 if self.weight is None else self.weight, self.context_weight or 0
+
     def _check_weights(self):
-        if self.weight + self.context_weight <= 1: return
-        raise ValueError(f"weight and context_weight must sum to at most 1, the classifier's share is the rest; got "
-                         f"{self.weight} and {self.context_weight}.")
+        own, other = self._shares(ARMS["rows and pool"])
+        if own + other <= 1: return
+        raise ValueError("weight and context_weight must sum to at most 1, the classifier's share is the rest; got "
+                         f"{own} and {other}.")
 
     def _fresh_sampler(self):
         "The sampler to fit. Raises `ValueError` for one that has no opinion on a row."
@@ -620,14 +637,15 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     # --- prediction ---
 
-    def _opinions(self, part, X):
-        "Weights and probabilities of others, for rows of a fold; asked once for all arms."
-        if not hasattr(part, "opinions"):
-            self._check_weights()
-            pairs = [(self.weight, lambda: self._model_proba(part.rebalanced[0], X)),
-                     (self.context_weight, lambda: self._reader(part).even_proba(X))]
-            part.opinions = [(weight, asked()) for weight, asked in pairs if weight]
-        return part.opinions
+    def _opinions(self, part, X, arm):
+        "Weights and probabilities of others in an arm, for rows of a fold; each is asked once."
+        self._check_weights()
+        asked = [("own", lambda: self._model_proba(part.rebalanced[0], X)),
+                 ("other", lambda: self._reader(part).even_proba(X))]
+        wanted = [(weight, *who) for weight, who in zip(self._shares(arm), asked) if weight]
+        for _, name, ask in wanted:
+            if name not in part.said: part.said[name] = ask()
+        return [(weight, part.said[name]) for weight, name, _ in wanted]
 
     def _natural_log(self, X, estimator, prior, opinions):
         "Log-probabilities at natural prevalence, before calibration."
@@ -644,11 +662,11 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         X = self._checked(X)
         self._check_weights()
         as_fitted = X if self._of_frame or not isinstance(X, pd.DataFrame) else X.to_numpy()
-        if not ARMS[self.choice_].pooled: return as_fitted, []
-        if self.context_weight and self.reader_ is None:
+        own, other = self._shares(ARMS[self.choice_])
+        if other and self.reader_ is None:
             raise ValueError("context_weight was 0 when this was fitted, so no rows were kept as context; fit again.")
-        opinions = [(self.weight, self._model_proba(self.sampler_, X))] if self.weight else []
-        if self.context_weight: opinions.append((self.context_weight, self.reader_.even_proba(X)))
+        opinions = [(own, self._model_proba(self.sampler_, X))] if own else []
+        if other: opinions.append((other, self.reader_.even_proba(X)))
         return as_fitted, opinions
 
     def _log_proba(self, X, opinions):

@@ -681,6 +681,7 @@ def _bench(args):
     """
     if args.report: return _bench_report(args.report)
     if not args.out: raise CommandError("bench needs --out DIR to run, or --report DIR to report.")
+    _check_llm(args.llm)
     from imbllm.benchmark import read_cell, run
     cells = _grid(args)
     try: records = run(cells, args.out, n_jobs=args.jobs, retry_failed=args.retry_failed, verbose=not args.quiet)
@@ -727,7 +728,10 @@ _ADVICE = { # what to do, by the way to train that was chosen
     "as it is": "Do not oversample: train on the table as it is.",
     "class weight": "Do not oversample: train on the table as it is, with equal weights of the classes.",
     "bootstrap": "Make no new rows: repeat the rare ones until the classes are even.",
-    "pool": "Add no rows: average the classifier with the language model's opinion (ImbLLMClassifier does).",
+    "in context": "Add no rows: average the classifier with the opinion of the network that reads the table in context "
+                  "(ImbLLMClassifier does).",
+    "pool": "Add no rows: average the classifier with that network's opinion and the language model's "
+            "(ImbLLMClassifier does).",
     "some rows": "Oversample, but with a quarter of the rows that would make the classes even.",
     "rows": "Oversample until the classes are even (imbllm oversample does).",
     "rows and pool": "Oversample until the classes are even, and average the classifier with the language model's "
@@ -793,7 +797,8 @@ def _advised(args, X, y, scoring):
     rule, threshold = _rule(model, rare)
     return model, price, dict(
         rows=len(y), columns=X.shape[1], target=y.name, rare=rare, rare_rows=int((y == rare).sum()),
-        choice=model.choice_, refuses=bool(model.refuses_), advice=_ADVICE[model.choice_], evidence=model.verdict_,
+        choice=model.choice_, refuses=bool(model.refuses_), evidence=model.verdict_,
+        advice=_ADVICE.get(model.choice_, f"Let ImbLLMClassifier train {model.choice_!r}."),
         scoring=args.scoring, rule=rule, threshold=threshold, seconds=round(time.perf_counter() - start, 1))
 
 def _price_json(price):

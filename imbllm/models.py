@@ -425,7 +425,7 @@ def _only_local(name):
     if cached: return True
     raise _refusal(name, "it is no folder here, it is not in the cache of the Hugging Face hub, and the hub cannot be "
                          "reached. Pass a folder that holds a causal language model and its tokenizer, connect to the "
-                         "internet, or use 'embedded'.")
+                         "internet, or use 'embedded', or 'smollm2', which a package index has.")
 
 # %% ../nbs/10_models.ipynb #d7748f2d
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M"

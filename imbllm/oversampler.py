@@ -90,6 +90,7 @@ class RowQueries:
         orders=4, # How many random orders to average over, or the orders themselves: positions of columns, `(k, d)`
         handle_unknown="error", # What to do about cells that the model cannot write: `"error"`, or `"ignore"`
         random_state=None, # Seed of the orders; default: the estimator's own stream
+        relations:bool=True, # Is a row that breaks a relation impossible? Else it is scored as if there were none
     ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, else `(n, n_classes)`.
 
@@ -113,7 +114,7 @@ class RowQueries:
         drawn = self._orders(len(rows), orders, random_state)
         if unknown.any(): drawn = np.stack([leave_out(o, unknown) for o in drawn])
         with threads(rowmodel.n_threads(self.settings)):
-            out = np.stack([model.log_prob(rows, t, drawn) for t in targets], axis=1)
+            out = np.stack([model.log_prob(rows, t, drawn, relations) for t in targets], axis=1)
         return out if label is None else out[:, 0]
 
     def _orders(self, n, orders, random_state):
@@ -133,8 +134,9 @@ class RowQueries:
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`.
 
-        Every class counts as frequent as any other. A cell that the model does not know is left out. Raises
-        `ValueError` if the model did not learn every class with the label first.
+        Every class counts as frequent as any other. A cell that the model does not know is left out, and a row that
+        breaks a relation is scored as if there were none. Raises `ValueError` if the model did not learn every class
+        with the label first.
         """
         self._check_fitted()
         s = self.settings
@@ -145,7 +147,15 @@ class RowQueries:
         if not isinstance(orders, Integral) or orders < 1:
             raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
         fixed = self._same_orders(orders, np.random.default_rng(self._drawn_seed(random_state)))
-        return softmax(self.log_prob(X, orders=fixed, handle_unknown="ignore"), axis=1)
+        return softmax(self._scores(self.table_.learnt(X), fixed), axis=1)
+
+    def _scores(self, frame, orders):
+        "Log p(row | label) by which labels are compared, `(n, n_classes)`; real rows may break a relation."
+        out = self.log_prob(frame, orders=orders, handle_unknown="ignore")
+        broken = np.isneginf(out).all(axis=1)
+        if not broken.any(): return out
+        out[broken] = self.log_prob(frame[broken], orders=orders, handle_unknown="ignore", relations=False)
+        return out
 
     def _same_orders(self, k, rng):
         "`k` orders of the columns for every row, `(k, d)`; the table's own order if that was learned."
@@ -188,7 +198,7 @@ class RowQueries:
 
     def _likelihoods(self, frame, codes):
         "Log-probability of rows under the labels `codes`, their log-odds and weights, by name."
-        scores = self.log_prob(frame, orders=self._same_orders(4, np.random.default_rng(0)), handle_unknown="ignore")
+        scores = self._scores(frame, self._same_orders(4, np.random.default_rng(0)))
         at = np.searchsorted(sorted(self.row_model_.counts), codes)[:, None] == np.arange(len(self.classes_))
         own, rest = scores[at], np.full(len(frame), np.nan)
         if self.settings.compares_classes: rest = logsumexp(scores, axis=1, b=~at) - np.log(at.shape[1] - 1)

@@ -299,11 +299,13 @@ def log_prob(self:RowModel,
     rows:Rows, # Rows, `(n, 1 + d)`
     label:int, # Code of the label to score them under
     orders:np.ndarray, # Orders to average over, `(k, n, 1 + d)`, the label first
+    relations:bool=True, # Is a row that breaks a relation impossible?
 ) -> np.ndarray: # Log-probabilities, `(n,)`, in nats
     "Log p(row | label) in nats, `(n,)`, averaged as a probability over the orders."
     m = orders.shape[-1]
-    orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
-    with models.own_modes(): return sampling.rows_log_prob(self.model, self.grammar, rows, label, orders)
+    if relations: orders = self.arranged(orders.reshape(-1, m), 1).reshape(orders.shape)
+    grammar = self.grammar if relations else self.free
+    with models.own_modes(): return sampling.rows_log_prob(self.model, grammar, rows, label, orders)
 
 @patch
 def log_odds(self:RowModel, rows, label, rng, written=None):

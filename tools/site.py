@@ -49,14 +49,15 @@ WIDER = "document.documentElement.scrollWidth - document.documentElement.clientW
 # What the reference shows: a heading, a sentence, and names in the order in which a user meets them
 REFERENCE = [
     ("Oversample", "Samplers of imbalanced-learn. All have the arguments and methods of `ImbLLM`.",
-     ["ImbLLM", "ImbLLM.fit_resample", "ImbLLM.fit", "ImbLLM.sample", "ImbLLM.impute", "ImbLLM.log_prob",
-      "ImbLLM.label_proba", "ImbLLM.save", "ImbLLM.load", "ImbLLM.push_to_hub", "GReaT", "PredLLM", "TapTap", "LITO"]),
+     ["ImbLLM", "ImbLLM.fit_resample", "ImbLLM.fit", "ImbLLM.sample", "ImbLLM.passport", "ImbLLM.impute",
+      "ImbLLM.log_prob", "ImbLLM.label_proba", "ImbLLM.save",
+      "ImbLLM.load", "ImbLLM.push_to_hub", "GReaT", "PredLLM", "TapTap", "LITO"]),
     ("Settings", "Settings that you rarely change.", ["Training", "Sampling"]),
     ("Classify", "A classifier and the language model together.", ["ImbLLMClassifier", "InContextClassifier"]),
     ("Judge rows", "One page, or single figures.",
      ["report", "report_sampler", "column_gaps", "detection_auc", "downstream_scores", "classification_scores",
       "close_probability", "coverage", "prdc", "dcr", "nndr", "copies", "near_copies", "dcr_share",
-      "membership_attack", "privacy_scores", "Space"]),
+      "membership_attack", "privacy_scores", "exchange_rate", "exchange_rate_of_rows", "Space"]),
     ("Compare methods", "The benchmark and its statistics.", ["grid", "run", "results_frame", "summary", "compare"]),
     ("Data", "Tables with a known distribution, and the tables of the paper.",
      ["make_income", "make_fraud", "dataset_names", "load_dataset"]),

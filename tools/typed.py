@@ -34,6 +34,8 @@ def kept(X: pd.DataFrame, y: pd.Series, folder: Path) -> pd.DataFrame:
     assert_type(sampler.label_proba(X, orders=2), np.ndarray)
     assert_type(sampler.log_prob(X, "rare", handle_unknown="ignore"), np.ndarray)
     rows: pd.DataFrame = sampler.sample(100, label="rare", given={"Age": (30, None)}, random_state=0)
+    rows, passports = sampler.sample(100, passport=(X, y))
+    assert_type(sampler.passport(rows, "rare", real=(X, y)), pd.DataFrame)
     filled: pd.DataFrame = sampler.impute(rows)
     return filled
 
