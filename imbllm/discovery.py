@@ -202,6 +202,7 @@ def _sets(columns, k, sizes, n):
 # %% ../nbs/05_discovery.ipynb #05c00008
 _FEW_VALUES = 60 # values of a column whose pairs with another one are counted
 _FALSE = .01 # share of the pairs that are ruled out wrongly, at most
+_ONCE = .01 # share of the rows whose pair occurs once, up to which the pairs that occur count as all
 
 def _find_combinations(search, decided, twin, skip):
     "Pairs of columns of which only some combinations occur."
@@ -228,7 +229,7 @@ def _allowed(seen, mean, bar):
     u = unseen.sum()
     support = u * math.log(u / chance) - u + chance if u > chance else 0
     if support <= bar: return None, 0
-    if (seen == 1).sum() <= _FALSE * seen.sum(): return seen > 0, support
+    if (seen == 1).sum() <= _ONCE * seen.sum(): return seen > 0, support
     p = np.sort(np.exp(-mean[unseen]))
     good = np.flatnonzero(p <= _FALSE * np.arange(1, len(p) + 1) / possible.sum())
     if not len(good): return None, 0
@@ -486,7 +487,6 @@ def _pair_products(search, usable, taken):
                 close = off <= steps * .5000001 + 1e-9 * np.abs(found[:, :, None])
             for k, t in np.argwhere(close.all(0)).tolist():
                 if len({i, k, t}) < 3 or power == 1 and k < i or usable[t] in made: continue
-                if any(j in search.made for j in (a, usable[k])): continue
                 r = Product(search.name(usable[t]), {search.name(a): 1, search.name(usable[k]): power}).bind(cells)
                 if r.broken(cells).any() or X[:, t].std() == 0: continue
                 spread = X[:, t].std() * 3.46 / max(steps[t], 1e-9 * np.abs(X[:, t]).max())

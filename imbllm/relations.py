@@ -489,7 +489,7 @@ class Relation:
         at = {c.name: j for j, c in enumerate(cells.columns) if j}
         for name in self.columns:
             if name in at: continue
-            raise RelationError(f"relations: {self.words()}: the table has no column {name!r} to be learnt.")
+            raise RelationError(f"relations: {self.words()}: the table has no column {name!r} to be learned.")
         out.at = [at[name] for name in self.columns]
         return out._bound(cells)
 
@@ -1032,7 +1032,7 @@ class Key(Relation):
 class Predicate(Relation):
     "A rule of yours: rows are drawn until it holds for enough of them."
     def __init__(self,
-        function, # Function of a frame of the learnt columns, `(n, d)`, that tells which rows are good, `(n,)` bool
+        function, # Function of a frame of the learned columns, `(n, d)`, that tells which rows are good, `(n,)` bool
         says:str="", # What it says, for messages
     ):
         self.function = function
@@ -1109,7 +1109,9 @@ class Relations:
 
     def number_of(self, j, cell):
         "The number of a cell, a Series `(1,)`, of column `j`."
-        return float(as_numbers(self.columns[j], cell)[0]) / self.scale(j).per_day
+        col, scale = self.columns[j], self.scale(j)
+        if not col.ordered: return float(scale.values[col.code_of[cell.iloc[0]]])
+        return float(as_numbers(col, cell)[0]) / scale.per_day
 
     def texts_of(self, j, cells):
         "Texts, as `Rows` holds them, of cells of column `j` without a code."

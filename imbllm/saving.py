@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from typing_extensions import Self
 from . import __version__
 from .core import LazyModule, documented, unfinished
+from .relations import Combinations
 from .settings import Sampling, Training
 from .tables import Table
 
@@ -146,7 +147,7 @@ sampler.sample(100)
 ## What it holds of the training data
 
 {rows} `{state}` lists the distinct values of each column and how often each occurs in each learned class; the \
-weights may have memorised more, above all where rows are few.
+weights may have memorised more, above all where rows are few.{ties}
 
 | column | kind | type | values |
 |---|---|---|---|
@@ -175,7 +176,14 @@ def model_card(
         data=data.to_yaml(), name=_md(name), label=_md(label.name), version=__version__, llm=_md(public_name(llm)),
         origin=origin, plain=FULL_VOCABULARY if row_model.trimmed else OWN_VOCABULARY, state=STATE,
         classes=", ".join(f"{_md(c)} ({n} rows)" for c, n in sizes.items()), rows=DIGESTS if digests else NO_ROWS,
+        ties=_ties(row_model.relations or ()),
         columns="\n".join(_card_row(c) for c in row_model.columns)))
+
+def _ties(relations):
+    "What a saved folder holds of the values that rows have together, in words."
+    tied = [" and ".join(map(_md, r.columns)) for r in relations if isinstance(r, Combinations)]
+    if not tied: return ""
+    return f" It also lists the combinations of values that real rows have in these columns: {'; '.join(tied)}."
 
 def public_name(llm):
     "Name of a model; of a folder or a file its last part, so that no path of this machine gets into what is shared."
@@ -207,11 +215,12 @@ class Savable:
     ):
         """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on what it holds.
 
-        `imbllm.json` has the distinct values of each column and how often each occurs per class that was learned, never
-        rows; with `drop_copies=True` it has digests of the rows, too. A pre-trained model has its full vocabulary
-        again, so the folder is a plain model of `transformers` as well; LoRA adapters are merged. A classifier that
-        verifies rows is not saved, nor are the rows from which `condition="borderline"` starts and those that a critic
-        in context reads. The folder appears complete or not at all; one that is replaced is whole until the new one is.
+        `imbllm.json` has the distinct values of each column, how often each occurs per learned class, and which of
+        them occur together in columns that relations tie, never rows; with `drop_copies=True` it has digests of the
+        rows, too. A pre-trained model has its full vocabulary again, so the folder is a plain model of `transformers`
+        as well; LoRA adapters are merged. A classifier that verifies rows is not saved, nor are the rows from which
+        `condition="borderline"` starts and those that a critic in context reads. The folder appears complete or not at
+        all; one that is replaced is whole until the new one is.
         Raises `FileExistsError` if it exists, unless `overwrite`, `OSError` for a full disk, and `TableError` for
         values that JSON cannot keep.
         """
