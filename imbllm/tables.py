@@ -272,6 +272,7 @@ def _is_key(s):
     try:
         if not s.is_unique: return False
         col = infer_column(s)
+        if not col.ordered and any("\n" in text or text.count(" ") > 2 for text in col.texts): return False # free text
         if not identifiers(Schema([col]), len(s)) or col.ordered and not _called_key(col.name): return False
         fresh_keys(col, 1, np.random.default_rng(0))
     except (TableError, TypeError, NotImplementedError): return False # if it is no column, the message comes later
