@@ -305,19 +305,18 @@ def criteria(log_p, codes, weight, fold):
         found[f] = dict(average_precision=np.mean(ap), log_loss=-np.average(loss[at], weights=ones[at]))
     return pd.DataFrame(found).T
 
-def corrected_error(gain):
+def mean_and_error(gain):
     "Mean of what each fold gained, and its standard error."
-    n = len(gain)
-    return gain.mean(), (gain.std() * (1 / n + 1 / (n - 1))**.5 if n > 1 else np.inf)
+    return gain.mean(), gain.std() / len(gain)**.5
 
 def doing_less(
     scores:pd.DataFrame, # Of folds and arms, from doing less to doing more; larger is better
 ) -> str: # The arm
-    "The first arm that is not behind the best one by more than one standard error."
-    best = scores[scores.mean().idxmax()]
-    for name in scores:
-        behind, error = corrected_error(best - scores[name])
-        if behind <= error or name == best.name: return name
+    "The first arm that is not behind the best one by more than one standard error, nor behind the first arm at all."
+    mean = scores.mean()
+    for name in scores.columns[mean >= mean.iloc[0]]:
+        behind, error = mean_and_error(scores[mean.idxmax()] - scores[name])
+        if behind <= error or name == mean.idxmax(): return name
 
 def in_words(gain, error, criterion):
     "A gain as people write it."
@@ -523,7 +522,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
             row["se"] = np.nan
             if tried:
                 own, first = scores[name], scores[scores.columns[0][0]]
-                gain, error = corrected_error(own[self.criterion] - first[self.criterion])
+                gain, error = mean_and_error(own[self.criterion] - first[self.criterion])
                 row |= dict(average_precision=own.average_precision.mean(), log_loss=-own.log_loss.mean(), gain=gain,
                             se=error)
             rows.append(row | dict(folds=len(scores) if tried else 0, seconds=seconds[name],

@@ -118,7 +118,7 @@ def _as_text(path, data, asked):
 def _decoded(
     path, # Name for messages
     data:bytes, # What the file holds
-    encoding=None, # Name of the encoding; found out if None
+    encoding=None, # Name of the encoding; detected if None
 ) -> tuple: # Text, the encoding in which more text can be appended, and the byte order mark
     """Text of `data` without its byte order mark, the encoding to append in, and that mark.
 
@@ -629,7 +629,7 @@ def _expected_separator(path):
 
 def open_table(
     path, # File, or `-` for standard input
-    sep=None, # Separator; found out if None, as are the next two
+    sep=None, # Separator; detected if None, as are the next two
     decimal=None, # Decimal mark
     encoding=None, # Encoding
     na=None, # Words that mean a missing value in every column; if None, the usual ones do, among numbers

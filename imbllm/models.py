@@ -8,6 +8,7 @@ __all__ = ['load_llm', 'trim_vocabulary', 'untrimmed', 'add_lora', 'merge_lora']
 # %% ../nbs/10_models.ipynb #da10627c
 import copy, inspect, math, numbers, os, socket, threading, warnings
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import (
     AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig,
     DynamicCache)
+from transformers import modeling_gguf_pytorch_utils
 from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -552,6 +554,14 @@ def _four_bits(source):
     four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     return dict(quantization_config=four, device_map={"": torch.cuda.current_device()})
 
+@contextmanager
+def _no_gguf_bar():
+    "Keep the bar of de-quantising away, which no setting of `transformers` does; for one thread at a time."
+    usual = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = partial(usual, disable=True)
+    try: yield
+    finally: modeling_gguf_pytorch_utils.tqdm = usual
+
 def load_llm(
     name:str, # Hub id such as `"distilgpt2"`, a local folder, a GGUF file, or `"smollm2"`
     dtype:torch.dtype=torch.float32, # Of the weights
@@ -572,7 +582,7 @@ def load_llm(
     with _MAKING, quiet(), Seeded(0):
         config = _load_config(name, source)
         tokenizer = _load_tokenizer(name, source, config)
-        model = _load_weights(name, source, dtype, options)
+        with _no_gguf_bar(): model = _load_weights(name, source, dtype, options)
         _check_pair(name, model, tokenizer)
     return quicker(model), tokenizer
 

@@ -52,7 +52,7 @@ REFERENCE = [
      ["ImbLLM", "ImbLLM.fit_resample", "ImbLLM.fit", "ImbLLM.sample", "ImbLLM.passport", "ImbLLM.impute",
       "ImbLLM.log_prob", "ImbLLM.label_proba", "ImbLLM.save",
       "ImbLLM.load", "ImbLLM.push_to_hub", "GReaT", "PredLLM", "TapTap", "LITO"]),
-    ("Settings", "What you change rarely.", ["Training", "Sampling"]),
+    ("Settings", "Settings that you rarely change.", ["Training", "Sampling"]),
     ("Classify", "A classifier and the language model together.", ["ImbLLMClassifier", "InContextClassifier"]),
     ("Judge rows", "One page, or single figures.",
      ["report", "report_sampler", "column_gaps", "detection_auc", "downstream_scores", "classification_scores",
@@ -209,7 +209,7 @@ def reference(metas):
     wanted = [name for _, _, names in REFERENCE for name in names]
     shown |= {name: method(name, shown) for name in wanted if "." in name and name not in shown}
     if set(wanted) - set(shown): raise SystemExit(f"No chapter documents {sorted(set(wanted) - set(shown))}")
-    parts = ["# Reference\n\nWhat users call, by what they want to do. The chapters for developers have the rest.\n"]
+    parts = ["# Reference\n\nPublic functions, sorted by task. The chapters for developers have the rest.\n"]
     for title, sentence, names in REFERENCE:
         parts.append(f"## {title}\n\n{sentence}\n")
         for name in names:
