@@ -107,21 +107,25 @@ def real():
         left -= 1
         if not left: return
 
+def of_class(X_res, y_res, rare, n):
+    "Rows of a class behind the first `n`."
+    return X_res.iloc[n:][(y_res.iloc[n:] == rare).to_numpy()].reset_index(drop=True)
+
 def ours(X, y, seed):
     "New rows of the rarest class with relations and without: rows, the sampler or None, and seconds, by method."
     start = time.process_time()
     sampler = ImbLLM(random_state=seed, verbose=0)
     X_res, y_res = sampler.fit_resample(X, y)
     took = time.process_time() - start
-    n, rare = len(X_res) - len(X), y_res.iloc[-1]
+    rare = y.value_counts().idxmin()
+    new = of_class(X_res, y_res, rare, len(X))
     if sampler.relations_.keys:
         other = ImbLLM(random_state=seed, verbose=0, relations=None)
-        without = other.fit_resample(X, y)[0].iloc[len(X):].reset_index(drop=True)
+        without = of_class(*other.fit_resample(X, y), rare, len(X))
     else:
         other = copy.deepcopy(sampler)
         other.row_model_.relate(None)
-        without = other.sample(n, rare, random_state=seed)
-    new = X_res.iloc[len(X):].reset_index(drop=True)
+        without = other.sample(len(new), rare, random_state=seed)
     return {OURS[0]: (new, sampler.relations_, took), OURS[1]: (without, (), None)}
 
 def of_sdv(name, data, label, rare, n):
@@ -161,7 +165,7 @@ def of_other(method, X, y, seed):
         Z = X.assign(**{c: (X[c] - X[c].min()).dt.days for c in dates})
         categorical = [j for j, c in enumerate(infer_schema(Z).columns) if not c.ordered]
         sampler = get_method(method if categorical else "SMOTE").make(random_state=seed, categorical=categorical)
-        new = sampler.fit_resample(Z, y)[0].iloc[len(X):]
+        new = of_class(*sampler.fit_resample(Z, y), rare, len(X))
         new = new.assign(**{c: X[c].min() + pd.to_timedelta(new[c].round(), unit="D") for c in dates})
     return new.reset_index(drop=True), (), time.process_time() - start
 
