@@ -48,7 +48,9 @@ premie private rel released relapse relstat remote retained ride.alc.driver smok
 takeup_survey tookphys treat treatment trt type uempla ui unem98 union use vehiclesearch vhappy vote voted waterfront y
 yesno""".split()
 USED = "ISLR/College", "AER/HMDA", "AER/CPS1988", "MASS/biopsy" # the default's settings were chosen on these
-MOST, FOLDS, METHODS = 1000, 3, ["Swap50", "SMOTE-NC"]
+MOST = 1000
+FOLDS = 3
+METHODS = ["Swap50", "SMOTE-NC"]
 
 # --- tables ---
 

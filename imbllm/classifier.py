@@ -122,7 +122,8 @@ class Part:
     @cached_property
     def rebalanced(self):
         "The sampler, now fitted, and the rebalanced table; the given one if no arm wants rows."
-        start, X, y = time.perf_counter(), self.X, self.labels
+        start = time.perf_counter()
+        X, y = self.X, self.labels
         if self.rows: X, y = self.sampler.fit_resample(X, y)
         if not self.sampler.__sklearn_is_fitted__(): self.sampler.fit(self.X, self.labels) # even, or no rows wanted
         self.seconds = time.perf_counter() - start
