@@ -311,8 +311,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     Arguments at `None` take the value of the `preset`. The default, `llm="embedded"`, makes a small GPT-2 for the table
     and trains it. Any hub id, folder or GGUF file of a causal language model works, too. `preset="paper"` has the
-    paper's settings; the chapter on the oversampler compares the two, line by line. Rare settings belong to `imbllm.Training` and
-    `imbllm.Sampling`.
+    paper's settings; the chapter on the oversampler compares the two, line by line. Rare settings belong to
+    `imbllm.Training` and `imbllm.Sampling`.
 
     After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
     model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
