@@ -113,7 +113,7 @@ def _add_reading(parser):
         "(default: the usual ones, such as NA and ?, in columns of numbers only)")
 
 def _reading(args, *paths):
-    "The options that were given, for `open_table`."
+    "The given options for `open_table`."
     asked = {name: value for name in _READING if (value := getattr(args, name)) is not None}
     if asked and all(map(is_parquet, paths)):
         raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet files contain it.")
@@ -124,7 +124,7 @@ def _listing(words, n=20):
     return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
 
 def _meant(name, names):
-    "A question for the one of `names` that `name` may have been meant for; empty if there is none."
+    "A question that suggests the most similar of `names`; empty if none is similar."
     same = [n for n in names if n.strip().casefold() == name.strip().casefold()]
     near = same or difflib.get_close_matches(name, names, 1)
     return f" Is {near[0]!r} meant?" if near else ""
@@ -359,7 +359,7 @@ def _stream(sampler, wanted, y, given):
             yield rows.assign(**{y.name: _repeated({label: len(rows)}, y)})
 
 # %% ../nbs/35_cli.ipynb #80d6a7fc
-_NEW = "imbllm-" # what the names of new parts begin with
+_NEW = "imbllm-" # beginning of the names of new parts
 _PER_PART = 50_000 # new rows in a part, at most
 _LEARNT = 20_000 # rows that are learned of each class that does not grow, if the user does not say how many
 
@@ -440,7 +440,7 @@ def _check_big(args, source, out):
     return big
 
 def _by_parts(args, source, out):
-    "Rebalance a Parquet file that need not fit in memory, nor what comes out."
+    "Rebalance a Parquet file by parts: neither input nor output need fit in memory."
     import pandas as pd
     big = _check_big(args, source, out)
     column = big.column(args.target)
@@ -459,7 +459,7 @@ def _by_parts(args, source, out):
 
 # %% ../nbs/35_cli.ipynb #bbe30efb
 def _plan(args, parts, wanted):
-    "What makes the new parts what they are, as JSON: another plan makes other parts."
+    "Everything that determines the new parts, as JSON: another plan makes other parts."
     how = {name: getattr(args, name) for name in ("target", "method", "llm", "epochs", "candidates", "seed", "given",
            "categorical", "exclude", "drop_copies", "mark", "by_parts")}
     sizes = {part.path.name: len(part) for part in parts.parts}
@@ -651,7 +651,7 @@ def _write_report(results, folder):
 
 # %% ../nbs/35_cli.ipynb #0a279bdb
 def _bench_report(folder):
-    "Print and write what the results in `folder` say."
+    "Print and write a report of the results in `folder`."
     from imbllm.results import markdown, results_frame
     results = results_frame(folder)
     to = Path(folder)/"report"
@@ -663,7 +663,7 @@ def _bench_report(folder):
     print(f"{len(results) - len(failed)} results, {len(failed)} failed. Tables and figures are in {to}")
 
 def _grid(args):
-    "Cells of the grid that is asked for."
+    "Cells of the requested grid."
     from imbllm.baselines import METHODS
     from imbllm.benchmark import grid
     from imbllm.datasets import dataset_names
@@ -675,7 +675,7 @@ def _grid(args):
     except ValueError as e: raise CommandError(e) from e
 
 def _bench(args):
-    """Run a grid of data sets, methods and seeds into a folder, or report what a folder holds.
+    """Run a grid of data sets, methods and seeds into a folder, or report on a folder.
 
     Raises `CommandError` for unknown names before any work. Returns 1 if all cells failed.
     """
@@ -807,7 +807,7 @@ def _price_json(price):
     return {name: getattr(price, name) for name in ("new_rows", "worth", "low", "high", "given", "most")}
 
 def _evidence_table(choices):
-    "The comparison as text; what was not tried has dashes."
+    "The comparison as text, with dashes for arms that were not tried."
     table = choices[["average_precision", "log_loss", "gain", "se"]].rename(columns=lambda c: c.replace("_", " "))
     table.index = [f"{'*' if chosen else ' '} {arm}" for arm, chosen in choices.chosen.items()]
     return table.to_string(na_rep="–", float_format="{:.3f}".format)
@@ -879,7 +879,7 @@ def _add_method(add):
     add("--drop-copies", action="store_true", help="no new row equals a given one in all columns except the target")
 
 def _add_writing(add):
-    "Options of `oversample` on what is written."
+    "Options of `oversample` about its output."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
     add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
@@ -1028,8 +1028,8 @@ def main(
 ) -> int: # Exit code
     """Run the command `imbllm`.
 
-    Returns the exit code: 0 for success, 1 for a table that cannot be used or a file that cannot be written, 2 for a
-    command that cannot be followed, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
+    Returns the exit code: 0 for success, 1 for an unusable table or a file that cannot be written, 2 for an invalid
+    command, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -60,7 +60,7 @@ def _check_foreign(path, data):
 
 # %% ../nbs/33_files.ipynb #e9a8c98f
 def check_parent(path):
-    "May something be made at `path`?"
+    "Can a file be created at `path`?"
     if not path.parent.is_dir(): raise CommandError(f"{path}: there is no folder {path.parent}; make it first.")
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"{path}: the folder {path.parent} may not be written to.")
@@ -102,7 +102,7 @@ def _with_nul(path):
         "instance --encoding utf-16-le.")
 
 def _as_text(path, data, asked):
-    "Text of `data` in the encoding that is asked for, or else in UTF-8, UTF-16 or an old one; and the encoding."
+    "Text of `data` in the requested encoding, or else in UTF-8, UTF-16 or an old one; and the encoding."
     unmarked = _unmarked(data) if asked in (None, "utf-16") else None
     if unmarked and not asked:
         warnings.warn(f"{path} has no byte order mark; it is read as {unmarked}. --encoding names another.",
@@ -213,7 +213,7 @@ def _first(test, words): return next(filter(test, words), None)
 
 # %% ../nbs/33_files.ipynb #f81bebdc
 def _same(words, values):
-    "Which of `words` cannot be told apart as `values`; empty if all can."
+    "The `words` that give equal `values`; empty if all differ."
     from decimal import Decimal
     seen = {}
     for word, value in zip(words, values):
@@ -392,7 +392,7 @@ def _meaning_of(
     na=None, # Words that are missing values in every column; if None, the usual ones are, among numbers
     decimal=".", # Decimal mark
 ) -> _Meaning:
-    "Decide from all its distinct texts what a column means."
+    "Decide the meaning of a column from all its distinct texts."
     words = [t.strip() for t in texts]
     named = set(_missing_words() if na is None else na)
     rest = list(dict.fromkeys(w for w in words if w and w not in named))
@@ -514,7 +514,7 @@ class TextTable:
 
     @cached_property
     def meanings(self):
-        "What each column means; a warning says what may surprise."
+        "Meaning of each column, with a warning about surprises."
         import numpy as np
         counts = {name: np.bincount(codes) for name, (_, codes) in self.cells.items()}
         found = {name: _meaning_of(texts, counts[name], self.na, self.decimal)
@@ -634,7 +634,7 @@ def open_table(
     encoding=None, # Encoding
     na=None, # Words that mean a missing value in every column; if None, the usual ones do, among numbers
 ): # -> `TextTable` or `ArrowTable`
-    "A table with the names of its columns; its cells are read when they are asked for. Raises as `read_table` does."
+    "A table with the names of its columns; it reads its cells on request. Raises as `read_table` does."
     name = "standard input" if str(path) == STREAM else path
     if is_parquet(path): return ArrowTable(name, path)
     data = _read_bytes(path)
@@ -651,10 +651,10 @@ def read_table(
 ): # -> DataFrame
     """Read a table from a file, by its suffix.
 
-    CSV must be complete. Whole numbers stay whole when cells are blank, text and codes stay as they are, and words such
-    as `NA` are missing values among numbers only. Warns of what may surprise. Raises `ValueError` naming the line for a
-    file that is not complete or not text, and for column names that are empty or not different; `CommandError` for
-    another suffix, or for Parquet without pyarrow.
+    CSV must be complete. Whole numbers stay whole when cells are blank, and text and codes do not change. Words such as
+    `NA` are missing values only among numbers. Warns about surprising choices. Raises `ValueError`, naming the line,
+    for a file that is incomplete or not text, and for column names that are empty or repeated. Raises `CommandError`
+    for another suffix, or for Parquet without pyarrow.
     """
     table = open_table(path, **settings)
     if not len(table): raise no_rows(table.path)
@@ -733,8 +733,8 @@ def write_table(
     """Write a table to a file, by its suffix, complete or not at all.
 
     With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an
-    apostrophe in front, which stays in the file; Parquet has no formulas. Raises `OSError` if the disk is full, and
-    `CommandError` for another suffix, or for Parquet without pyarrow.
+    apostrophe in front, and keep it. Parquet has no formulas. Raises `OSError` if the disk is full, and `CommandError`
+    for another suffix, or for Parquet without pyarrow.
     """
     write_file(path, _bytes_of(frame, path, escape_formulas))
 

@@ -94,12 +94,12 @@ class RowQueries:
     ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, else `(n, n_classes)`.
 
-        Columns are in the order of `classes_`. It is the probability with which the row is written after the label
-        alone: exact under `orders`, and averaged, as a probability, over `orders` random ones, the same for every
-        label. With `handle_unknown="ignore"` a number takes the nearest value that the model can write, and an unknown
-        category, or a missing cell in a column that never had one, is summed out. Needs a permutation that shows the
-        label first. Raises `UnknownValueError` for a cell that the model cannot write, `ValueError` for an unknown
-        label or an absent column. Source: Eq. 1 of the paper, label first.
+        Columns are in the order of `classes_`. It is the probability that the model writes the row after the label
+        alone. It is exact for given `orders`; a number of `orders` averages the probability over random ones, the same
+        for every label. With `handle_unknown="ignore"` a number takes the nearest value that the model can write. An
+        unknown category, or a missing cell in a column that never had one, is summed out. Needs a permutation that
+        shows the label first. Raises `UnknownValueError` for a cell that the model cannot write, `ValueError` for an
+        unknown label or an absent column. Source: Eq. 1 of the paper, label first.
         """
         self._check_fitted()
         model = self.row_model_
@@ -134,9 +134,9 @@ class RowQueries:
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`.
 
-        Every class counts as frequent as any other. A cell that the model does not know is left out, and a row that
-        breaks a relation is scored as if there were none. Raises `ValueError` if the model did not learn every class
-        with the label first.
+        Every class counts as frequent as any other. It ignores a cell that the model does not know, and ignores
+        relations for a row that breaks one. Raises `ValueError` if the model did not learn every class with the label
+        first.
         """
         self._check_fitted()
         s = self.settings
@@ -172,13 +172,13 @@ class RowQueries:
         """What speaks for each of `n` rows, and which real rows it is like: a frame with a line for each.
 
         `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
-        `weight` is p(label | row), in [0, 1], where every class counts as frequent as any other: the `sample_weight` of
-        the row for a classifier. With `real` there are also `rank`, the share of the real rows of its class that the
-        model finds no likelier, and `nearest_1`, `distance_1`, `nearest_2`, ...: the positions of the nearest real rows
-        of any class, and their distances in shares of columns, as in `imbllm.metrics.Space`.
-        A row has the same passport in every call. Ranks use at most 1,000 real rows of a class. Of a model that did not
-        learn every class, `log_odds` and `weight` are NaN. Raises `ValueError` for an unknown label, absent columns,
-        more `neighbors` than real rows, and a model that never saw the label first.
+        `weight` is p(label | row), in [0, 1], for equally frequent classes: the `sample_weight` of the row for a
+        classifier. With `real` it has `rank`, too: the share of the real rows of its class that the model finds no
+        likelier. `nearest_1`, `distance_1`, `nearest_2`, ... are the positions of the nearest real rows of any class,
+        and their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
+        call. Ranks use at most 1,000 real rows of a class. Of a model that did not learn every class, `log_odds` and
+        `weight` are NaN. Raises `ValueError` for an unknown label, absent columns, more `neighbors` than real rows, and
+        a model that never saw the label first.
         """
         self._check_fitted()
         self.row_model_.require_label_first("passport")
@@ -318,10 +318,10 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
     of rows to add per class, `counts_` the candidate rows of the last sampling: drawn, accepted and rejected, and why.
 
-    Relations between columns hold in every new row if they hold in all given rows and are not due to chance: a city and
-    its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a list of such
-    rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to search for them
-    under a preset that does not. Keys are such a relation: new rows get new keys.
+    A relation between columns holds in every new row if it holds in all given rows and is not due to chance. Examples:
+    a city and its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a
+    list of such rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to
+    search for them under a preset that does not. Keys are such a relation: new rows get new keys.
 
     With `drop_copies=True` no new row equals a given row of any class in all features. Without it, copies can occur,
     mostly in small domains (`fit_resample` chooses copies last). A class with a single row can only repeat its values;
@@ -664,8 +664,8 @@ class GReaT(ImbLLM):
 class PredLLM(ImbLLM):
     """Pred-LLM (Nguyen et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompted with a random feature, trained on all rows with the label last; rows are kept if the label that the model
-    gives them is the wanted one.
+    Prompts with a random feature, trains on all rows with the label last, and keeps a row if the model gives it the
+    wanted label.
     """
     _preset = "predllm"
 
@@ -673,7 +673,7 @@ class PredLLM(ImbLLM):
 class TapTap(ImbLLM):
     """TapTap (Zhang et al., 2023) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompted with the label; rows are kept if a classifier agrees. It is the procedure; the pre-trained model is what
+    Prompts with the label, and keeps a row if a classifier agrees. It is the procedure; the pre-trained model is what
     `llm` names.
     """
     _preset = "taptap"
@@ -682,7 +682,7 @@ class TapTap(ImbLLM):
 class LITO(ImbLLM):
     """LITO (Yang et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Majority rows lose the columns that attend most to their label and are filled in for the minority, until the model
-    itself takes them for one. `condition="y"` is the plain variant.
+    Deletes the columns of majority rows that attend most to the label, and fills them in for the minority, until the
+    model labels the row as minority. `condition="y"` is the plain variant.
     """
     _preset = "lito"

@@ -32,7 +32,7 @@ from .schema import check_columns, encode_column, infer_schema
 
 # %% ../nbs/32_report.ipynb #4b7f4485
 def _check_table(name, frame, target):
-    "Refuse what is no frame, has no rows, or lacks labels."
+    "Raise an error for anything but a frame with rows and labels."
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"{name} must be a DataFrame with the label among its columns; got {type(frame).__name__}.")
     check_columns(frame, name)
@@ -80,7 +80,7 @@ def _without_real(synthetic, real):
 # %% ../nbs/32_report.ipynb #13b2b6ee
 @dataclass
 class _Tables:
-    "Real, synthetic and test rows with equal columns; `notes` say what was repaired."
+    "Real, synthetic and test rows with equal columns; `notes` lists the repairs."
     target:object # Name of the label's column
     real:pd.DataFrame
     synthetic:pd.DataFrame
@@ -155,7 +155,7 @@ def _typical(column, codes):
     return f"{column.texts[counts.argmax()]}: {counts.max()/len(codes):.0%}"
 
 def _column_line(column, codes, new):
-    "What is found of a column, whose codes are those of the real and of the synthetic rows."
+    "Measures of a column, from the codes of the real and of the synthetic rows."
     gap, *others = _gaps(codes, new, len(column), column.ordered)
     r, s = codes[~new[0]], codes[new[0]]
     missing_real, missing_synthetic = ((c == column.n_present).mean() for c in (r, s)) # the last code
@@ -169,9 +169,9 @@ def column_gaps(
     shuffles:int=200, # How often rows are shuffled to see what chance does
     random_state=0, # Seed of the shuffles
 ) -> pd.DataFrame: # A line for each column, worst first
-    """How far apart each column of two tables is: `gap` in [0, 1] (Kolmogorov-Smirnov for numbers and dates, total
-    variation for categories), the gap that 95 % of random splits stay below (`chance`), shares of missing cells and
-    typical values.
+    """Gap of each column between two tables: `gap` in [0, 1] (Kolmogorov-Smirnov for numbers and dates, total variation
+    for categories), and `chance`, which 95 % of random splits stay below. Also shares of missing cells and typical
+    values.
 
     Sorted by `gap`, the largest first. Raises the errors of `infer_schema` for columns that cannot be read in common,
     such as text in one table and numbers in the other.
@@ -218,7 +218,7 @@ def _two_nearest(space, frame, known, own=False):
     return d[:, own:][:, [0, -1]]
 
 def _privacy_line(two, near):
-    "Copies and distances of one set, of whose rows `two` are the two smallest distances."
+    "Copies and distances of one set; `two` are the two smallest distances of each row."
     first, second = two.T
     ratio = np.divide(first, second, out=np.ones(len(two)), where=second > 0)
     return dict(copies=(first == 0).mean(), near_copies=(first < near).mean(), dcr_median=np.median(first),
@@ -322,20 +322,20 @@ def downstream_scores(
     test:pd.DataFrame=None, # Rows that the sampler never saw; default: cross-validation, which flatters the new rows
     random_state:int=0, # Seed of the classifier, the folds and the bootstrap
 ) -> pd.DataFrame: # Score and standard error of each way
-    """Scores of XGBoost trained without and with synthetic rows, and without but with a moved threshold: a line for
-    each way, columns `(score, "mean" or "error")`.
+    """Scores of XGBoost trained without and with synthetic rows, and without them but with a moved threshold. A line
+    for each way, columns `(score, "mean" or "error")`.
 
-    With `test` they are measured there, and errors are those of 30 bootstrap samples of it; else they are means over up
-    to 5 folds, with synthetic rows in training folds only, and errors are those of the mean. Raises `ValueError` for a
-    test table that lacks the rarest class or any other, and for a rarest class with a single row where there is no test
-    table.
+    With `test`, scores come from that table and errors from 30 bootstrap samples of it. Otherwise they are means over
+    up to 5 folds, with synthetic rows in training folds only, and errors are those of the mean. Raises `ValueError` for
+    a test table that lacks the rarest class or any other, and, without a test table, for a rarest class with a single
+    row.
     """
     return _downstream(real, synthetic, target, test, random_state)[0]
 
 # %% ../nbs/32_report.ipynb #921d8ddf
 @dataclass
 class _Class:
-    "Rows of one class, cut to a size, and what was measured on them."
+    "Rows of one class, cut to a size, and their measurements."
     label:object
     sizes:tuple # Real and synthetic rows, before the cut
     real:pd.DataFrame
@@ -371,7 +371,7 @@ class _Found:
     scores:pd.DataFrame # None if they could not be measured,
     curves:dict # Recall and precision, by way; empty without scores
     refused:list # and why there are none
-    price:object # What the synthetic rows are worth, an `ExchangeRate`, or a sentence on why that cannot be said
+    price:object # Worth of the synthetic rows, an `ExchangeRate`, or a sentence with the reason if it is unknown
     passports:pd.DataFrame=None # Of the synthetic rows, if they were given
 
     @property
@@ -386,7 +386,7 @@ def _nearest(rows, known, space):
     return rows, known.iloc[i], distance
 
 def _measure_privacy(tables, labels, space, most, rng, seed):
-    "Copies and distances of the synthetic rows, beside real and unseen ones of the same classes."
+    "Copies and distances of the synthetic rows, and of real and unseen ones of the same classes."
     def same_classes(f): return f.loc[f[tables.target].isin(labels), tables.features]
     new = _cut(tables.synthetic[tables.features], most, rng)
     unseen = None if tables.test is None else same_classes(tables.test)
@@ -397,7 +397,7 @@ def _measure_privacy(tables, labels, space, most, rng, seed):
     return *_privacy(known, new, unseen, space, old), nearer, nearest
 
 def _measure_usefulness(tables, most, rng, seed):
-    "Scores of classifiers; without test rows None, if they cannot be had, and why."
+    "Scores of classifiers; None and the reason if they cannot be measured without test rows."
     cut = [_cut(f, most, rng) for f in tables.all]
     test = cut[2] if len(cut) > 2 else None
     price = _price(tables.target, *cut, seed=seed)
@@ -407,7 +407,7 @@ def _measure_usefulness(tables, most, rng, seed):
         return None, {}, [str(e)], price
 
 def _price(target, real, synthetic, test=None, seed=0):
-    "What synthetic rows are worth in labelled ones, an `ExchangeRate`; or a sentence on why that cannot be said."
+    "Worth of synthetic rows in labelled ones, an `ExchangeRate`, or a sentence with the reason if it is unknown."
     unknown = "How many labelled rows the synthetic ones are worth cannot be said"
     if test is None: return f"{unknown} without test rows."
     tables = [part for f in (real, synthetic, test) for part in (f.drop(columns=target), f[target])]
@@ -427,7 +427,7 @@ def _cut_notes(tables, n_classes, max_classes, max_rows):
     return notes
 
 def _measure(tables, max_rows, max_classes, seed):
-    "Measure all; adds to the notes what is cut."
+    "Measure everything; adds cuts to the notes."
     infer_schema(tables.together()) # refuses columns that hold other kinds of cells in each table
     features, rng = tables.features, np.random.default_rng(seed)
     space = Space(pd.concat([tables.real[features], tables.synthetic[features]], ignore_index=True))
@@ -455,9 +455,8 @@ def _raw_svg(draw, size):
     return out.getvalue()[out.getvalue().index("<svg"):]
 
 def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
-    """What `draw` makes of fresh axes, as an SVG element with a text for those who do not see it; `number` keeps its
-    ids apart from those of others. It is never shown smaller than `least` pixels a point, so that text stays legible:
-    8 points are 10 pixels."""
+    """Drawing of `draw` on new axes, as an SVG element with an alternative text; `number` makes its ids unique. It is
+    never shown smaller than `least` pixels a point, so that text stays legible: 8 points are 10 pixels."""
     svg = _raw_svg(draw, size)
     for color, css in _INKS.items(): svg = svg.replace(color, css)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
@@ -592,7 +591,7 @@ def _cell_text(v):
     text = "–" if pd.isna(v) else " ".join(str(v).split())
     return text if len(text) <= 24 else text[:23] + "…"
 
-_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # what the page shows of a passport
+_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # columns of a passport on the page
 
 def _nearest_table(nearest, passports, most=12):
     "Synthetic rows with their passports, and beneath each cell that of the nearest real row where it differs."
@@ -697,7 +696,7 @@ def _score_sentences(scores):
     return [sentence("balanced_accuracy", threshold), sentence("average_precision")]
 
 def _pairs_sentence(tables):
-    "The pair of columns whose values go together least as in real rows, and the rules that synthetic rows break."
+    "The pair of columns that is least like real rows, and the rules that synthetic rows break."
     features = [name for name in tables.real if name != tables.target]
     real, held = tables.real[features], None if tables.test is None else tables.test[features]
     kept = real
@@ -803,7 +802,7 @@ def _price_card(price):
                  grade, "good if the 90 % interval lies above 0, poor if below")
 
 def _cards(found):
-    "Figures, what they are, how good they are and by which rule; by what they are about."
+    "Figures with their meaning, grade and rule, by subject."
     size = _card(f"{len(found.tables.synthetic):,}", f"synthetic rows; real rows: {len(found.tables.real):,}")
     return dict(size=[size], realism=list(_realism_cards(found.classes)), privacy=list(_privacy_cards(found)),
                 use=list(_use_cards(found)))
@@ -859,9 +858,10 @@ def _page(found, title, max_charts):
 # %% ../nbs/32_report.ipynb #4c4ef0d6
 @dataclass(repr=False)
 class Report:
-    """What `report` found. `html` is the page; `columns` the gaps of the columns, `rows` the scores of whole rows, both
-    by class; `privacy` copies and distances; `scores` what a classifier gains, or None; `sentences` the summary;
-    `verdict` its first sentence; `price` how many labelled rows the new ones are worth, an `ExchangeRate`, or None."""
+    """What `report` found. `html` is the page. `columns` has the gaps of the columns and `rows` the scores of whole
+    rows, both by class. `privacy` has copies and distances, `scores` the gain of a classifier, or None. `sentences` is
+    the summary and `verdict` its first sentence. `price` is the worth of the new rows in labelled ones, an
+    `ExchangeRate`, or None."""
     html:str
     columns:pd.DataFrame
     rows:pd.DataFrame
@@ -888,7 +888,7 @@ def report(
     real:pd.DataFrame, # Real rows with their label: those from which the sampler has learned
     synthetic:pd.DataFrame, # Synthetic rows with theirs; the real rows may stand on top, as `fit_resample` gives them
     target, # Name of the label's column
-    test:pd.DataFrame=None, # Real rows that the sampler never saw; without them some figures flatter, and say so
+    test:pd.DataFrame=None, # Rows that the sampler never saw; without them, a warning marks figures that are too good
     max_rows:int=2000, # Rows of a set to measure and to draw; more are cut at random, which the page says
     max_classes:int=6, # Classes with a part of their own: those with the most synthetic rows
     max_charts:int=24, # Charts of single columns for a class, the worst ones first
@@ -896,8 +896,8 @@ def report(
     random_state:int=0, # Seed of cuts, folds and classifiers
     passports:pd.DataFrame=None, # Of the new rows, in their order, as `ImbLLM.passport` gives them: shown on the page
 ) -> Report: # The figures, and a page to show or to save
-    """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and what a
-    classifier gains.
+    """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and the
+    gain of a classifier.
 
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
     unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
@@ -926,7 +926,7 @@ def _labelled(X, y, name):
     return pd.concat([as_frame(X).reset_index(drop=True), pd.Series(np.asarray(y), name=name)], axis=1)
 
 def _wanted(sampler):
-    "Rows to draw of each class: as many as were wanted, or 2000 of the rarest."
+    "Rows to draw of each class: the wanted number, or 2000 of the rarest."
     counts = {c: n for c, n in getattr(sampler, "sampling_strategy_", {}).items() if n}
     return counts or {sampler.row_model_.columns[0].values.iloc[sampler.label_code()]: 2000}
 
@@ -934,7 +934,7 @@ def report_sampler(
     sampler, # A fitted `ImbLLM`
     X, # Real rows `(n, d)` on which it was fitted
     y, # Their labels `(n,)`
-    n:int=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
+    n:int=None, # Rows to draw of each oversampled class; default: the wanted number, up to 2000
     test=None, # `(X, y)` of real rows that the sampler never saw
     **options, # Further arguments of `report`
 ) -> Report: # The figures, and a page to show or to save

@@ -86,7 +86,7 @@ def make_corpus(
     largest:int, # Rows of the largest class in the given table
     settings:Settings, # Resolved settings
     seed:int, # Seed of everything that is drawn later
-    rng:np.random.Generator, # Source of what is drawn now
+    rng:np.random.Generator, # Source of the next draws
 ) -> Corpus: # What the model is to learn
     "Real and interpolated rows as a corpus; classes in equal parts where the settings ask for it."
     batch_size = rows_per_update(codec, settings)
@@ -248,7 +248,7 @@ def check_given(self:RowModel,
     grammar:Grammar, # Narrowed to what was asked for
     codes:dict, # Codes that every row shall have, `{j: code}`
 ):
-    "Raise `ConditionError`, naming the relation, if no row can have what was asked for."
+    "Raise `ConditionError`, naming the relation, if no row can meet the conditions."
     state = grammar.narrowing(1)
     if state is None: return
     asked = sorted({*codes, *grammar.allowed} & grammar.tied)
@@ -476,7 +476,7 @@ def narrowed(self:RowModel, allowed, numbers=None):
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
-    "Let the model complete `Rows` whose first `given` fields, in their order, are set."
+    "Let the model complete `Rows`; the first `given` fields of each order are set."
     return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
 
 @patch
@@ -562,7 +562,7 @@ def fill(self:RowModel,
     settings:Settings, # Resolved settings
     seed:int=0, # Seed
 ): # Iterator over `Rows`
-    "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
+    "Fill the missing cells of rows; the present cells are the prompt. Yields the rows, batch by batch, in their order."
     allowed = {j: (-math.inf, math.inf) if self.spells(j) else list(range(self.columns[j].n_present))
                for j in 1 + np.flatnonzero(missing.any(0))}
     grammar, size = self.narrowed(allowed), self.batch_size

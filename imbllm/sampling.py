@@ -165,11 +165,11 @@ def decode_scored(
 ) -> tuple: # The rows, complete, and the log-probability of what was written, `(b,)`, in nats
     """Let the model complete `b` rows whose first `given` fields (in their order) are set; tells how likely that was.
 
-    Every value is valid: it was observed, or it is a number on the column's grid inside the observed range, which
-    comes as a text; its code is `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
-    written fields given those before them, at temperature 1. Where the grammar has relations, a number of a tied column
-    is an observed one, or is computed from the others; then its text stands beside the nearest code. Source: Eq. 2 of
-    the paper, renormalised on what the grammar admits.
+    Every value is valid. It was observed, or it is a number on the column's grid inside the observed range: then it
+    comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
+    written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied column is
+    an observed one, or is computed from the others; then it has the nearest code and its own text. Source: Eq. 2 of the
+    paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device
@@ -279,8 +279,8 @@ def field_log_probs(
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_rows` would write it.
 
-    It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
-    not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
+    It is 0 for the first `given` fields and for omitted fields, and -inf for a value that the grammar does not admit.
+    Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
     if next(model.parameters()).device.type == "cuda":

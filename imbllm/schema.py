@@ -317,7 +317,7 @@ _DATE_FORMS = [(re.compile(form + _CLOCK), codes) for form, *codes in ( # dates 
 def text_moments(
     texts, # Different values of a column
 ) -> pd.Series|None: # Moments, of seconds; None if the values are no texts, or not all dates of one form
-    "The dates that texts stand for."
+    "The dates that texts denote."
     texts = list(texts)
     if not texts or not all(isinstance(t, str) for t in texts): return None
     for form, codes in _DATE_FORMS:
@@ -546,8 +546,8 @@ def as_cells(
 ) -> pd.Series: # Cells of the column's dtype, `(n,)`
     """Cells cast to the dtype of `col`, `(n,)`.
 
-    Raises `UnknownValueError` for cells that are no numbers or dates, and for those that the dtype cannot hold:
-    fractions among whole numbers, 300 in eight bits, a time of day among days.
+    Raises `UnknownValueError` for cells that are no numbers or dates, and for cells that the dtype cannot hold.
+    Examples: fractions among whole numbers, 300 in eight bits, a time of day among days.
     """
     dtype = col.values.dtype
     if s.dtype == dtype and dtype != object: return s
@@ -582,7 +582,7 @@ def column_names(
     columns, # Names or positions of some of its columns, a mask, or None
     argument:str, # Name of the argument, for the message
 ) -> set: # Their names
-    "Names of the columns that are meant. Raises `TableError` for those that the table does not have."
+    "Names of the selected columns. Raises `TableError` for those that the table does not have."
     if columns is None: return set()
     if isinstance(columns, tuple) and columns in frame.columns: return {columns}
     wanted = list(columns) if pd.api.types.is_list_like(columns) else [columns]
