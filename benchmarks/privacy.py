@@ -1,4 +1,4 @@
-"""What new rows give away of the rows that a method saw: writes results/privacy.csv.
+"""How much do new rows reveal of the rows that a method saw? Writes results/privacy.csv.
 
     IMBLLM_DATA=folder python benchmarks/privacy.py [--tables german ...] [--seeds 0 1 2] [--methods ImbLLM ...]
 
@@ -32,7 +32,7 @@ METHODS = ["ImbLLM", "ImbLLM-plain", "SMOTE-NC", "CTGAN", "Swap50", "RandomOver"
 KEYS = ["dataset", "method", "seed"]
 
 class Halves:
-    "A table whose minority is split in members and rows that are held out."
+    "A table with the minority split into members and held-out rows."
     def __init__(self, table, seed):
         self.X, self.y = load_dataset(table)
         self.rare = self.y.value_counts().idxmin()
