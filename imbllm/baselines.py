@@ -222,9 +222,9 @@ def _lattice(
 ) -> int|None: # Decimals of the numbers; None if they have more digits than a float holds
     """Number of decimals of a column; None if its numbers have more digits than a float holds, so any number fits.
 
-    The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). If not, the
-    fewest with which every number, rounded, stays where it is but for a billionth of a step or four units in its own
-    last place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
+    The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). Otherwise the
+    smallest number at which rounding changes every number by at most a billionth of a step or four units in its last
+    place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
     """
     x = np.unique(pd.Series(x).dropna().to_numpy(dtype=float))
     if not x.size: raise ValueError("x has no number; a lattice needs one at least.")
@@ -366,8 +366,7 @@ class _Favouring(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 # %% ../nbs/27_baselines.ipynb #e3857377
 class ClassWeighted(_Favouring):
-    """`estimator` fitted with weights: each row of the rarest class counts as many times as the largest class is
-    larger.
+    """`estimator` fitted with weights: the weight of a rare row is the ratio of the largest to the rarest class.
 
     `estimator` is any classifier that takes `sample_weight`, or a pipeline that ends in one. Raises `ValueError` for
     fewer than two classes.

@@ -148,7 +148,7 @@ def _new_rows(sampler, X, y, X_test=None):
     return new, seconds, opinion
 
 def _has_opinion(sampler, method):
-    "Can the sampler say how probable each class is? Only asked where that is needed, or costs no fit of its own."
+    "Can the sampler say how probable each class is? Used only if needed, or if it costs no additional fit."
     return (method.opinion or type(sampler) is ImbLLM) and sampler.settings.compares_classes
 
 def _replaces(cell, sampler):

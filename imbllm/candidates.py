@@ -423,8 +423,8 @@ def borderline_rows(
     """Turn rows of other classes into rows of `label`.
 
     The columns that attend most to their label are deleted, one after the other, and filled in by the model. A row is
-    done when `verify` passes it, and given up when its label's probability no longer rises or no column is left.
-    Source: LITO, progressive imputation with self-authentication, as described by others.
+    done when `verify` accepts it. The search gives it up when its label's probability stops rising or no column is
+    left. Source: LITO, progressive imputation with self-authentication, as described by others.
     """
     n, m = codes.shape
     order = permute(n, m - 1, "fix_y", rng)

@@ -59,7 +59,7 @@ def opinion_pool(
 def check_rows(
     X, # Table `(n, d)`: DataFrame, array, list of rows, sparse matrix, or one of another library
 ): # -> DataFrame or array
-    "A table whose shape and column names are checked; cells may be of any type, and missing."
+    "A table with checked shape and column names; cells may be of any type, and missing."
     if is_foreign(X): X = as_frame(X)
     if not isinstance(X, pd.DataFrame): return as_array(X, min_rows=1)
     check_columns(X)
@@ -220,14 +220,14 @@ def cross_calibrated(log_p, codes, weight, fold):
     return out
 
 def validated_calibrator(log_p, codes, weight, fold):
-    "The calibrator of these rows, or None where it gains no more than one standard error of log loss."
+    "The calibrator of these rows, or None if it gains at most one standard error of log loss."
     gain = weight * (row_loss(log_p, codes) - row_loss(cross_calibrated(log_p, codes, weight, fold), codes))
     if gain.mean() <= gain.std() / len(gain)**.5: return None
     return fitted_calibrator(log_p, codes, weight)
 
 # %% ../nbs/22_classifier.ipynb #a0d79537
 class Said(ClassifierMixin, BaseEstimator):
-    "A classifier whose predictions are the `X` that it gets: what scikit-learn's scorers ask."
+    "A classifier that returns its `X` as predictions, for scikit-learn's scorers."
     def __init__(self, classes=()): self.classes = classes
 
     @property
@@ -458,7 +458,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         return _safe_indexing(X, at), y[at], weight[at]
 
     def _choose(self, table, names, start):
-        "Compare the arms, and set what follows from that: the choice, the calibrator and the factors."
+        "Compare the arms, and set the choice, the calibrator and the factors."
         codes, weight = table[2:]
         shares = class_sums(codes, weight, len(self.classes_))
         self._natural = shares / shares.sum()
@@ -611,7 +611,7 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         return make_pipeline(numbers, xgboost.XGBClassifier(random_state=self.seed_, n_jobs=1))
 
     def _without_excluded(self, X, sampler):
-        "`X` without the columns that the sampler excludes: neither it nor the classifier learns them; and the sampler."
+        "`X` without the columns that the sampler excludes (sampler and classifier do not learn them), and the sampler."
         frame = as_frame(X)
         excluded = tables.Excluded.of(frame, sampler.exclude).with_keys(frame, stated_keys(sampler.settings.relations))
         if not excluded.columns: return X, sampler

@@ -130,7 +130,7 @@ def _meant(name, names):
     return f" Is {near[0]!r} meant?" if near else ""
 
 def _other_separator(table):
-    "A separator that a table may have instead of its own, or None."
+    "An alternative separator of a table, or None."
     if not isinstance(table, TextTable): return None
     other = sniffed_separator(table.text, table.sep)
     if other == table.sep and len(table.names) == 1 and " " in table.names[0].strip(): return " "
@@ -564,7 +564,7 @@ def _oversample(args):
 
 # %% ../nbs/35_cli.ipynb #37144755
 def _list(text):
-    "Parts between the commas that stand in no bracket."
+    "Parts between commas outside brackets."
     depth, parts = 0, [""]
     for c in text:
         depth += (c in "([{") - (c in ")]}")

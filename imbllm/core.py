@@ -141,7 +141,7 @@ def write_atomically(
     path, # Final path
     write, # Function that writes to the path that it is given
 ):
-    """Let `write` make a file beside `path` and move it there in one step.
+    """Let `write` make a file next to `path` and move it there in one step.
 
     On failure, neither name remains.
     """

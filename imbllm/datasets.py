@@ -66,7 +66,7 @@ _LEVELS = np.arange(4) # of education
 _PAST_40 = _AGES[:, None] - 40 # (ages, 1), to broadcast against the levels of education
 
 def _rich_tables():
-    "The tables of `>=200K`, but for `Married`."
+    "The tables of `>=200K`, except `Married`."
     zero = .80 - .10 * _LEVELS - .005 * _PAST_40
     return dict(
         Age=_bell(_AGES, 46, 9),
@@ -78,7 +78,7 @@ def _rich_tables():
         Region=[[.2, .2, .2, .4], [.2, .2, .3, .3], [.2, .1, .4, .3], [.1, .1, .5, .3]])
 
 def _poor_tables():
-    "The tables of `<200K`, but for `Married`."
+    "The tables of `<200K`, except `Married`."
     zero = .92 - .02 * _LEVELS - .001 * _PAST_40
     return dict(
         Age=_bell(_AGES, 39, 13),
@@ -494,9 +494,9 @@ def train_test_cut(
     """Split in stratified fashion, then cut the rarest class of the training part down to a share `q`, but not below
     two rows.
 
-    Gives X_train, X_test, y_train and y_test with fresh indices. The test part is the one that scikit-learn's
-    `train_test_split` gives with the same `random_state`, whatever `q` is. Raises `ValueError` for a share out of
-    range, for `X` and `y` of different length, for a label that is missing and for fewer than two classes.
+    Gives X_train, X_test, y_train and y_test with fresh indices. The test part equals that of scikit-learn's
+    `train_test_split` with the same `random_state`, for any `q`. Raises `ValueError` for a share out of range, for `X`
+    and `y` of different length, for a label that is missing and for fewer than two classes.
     """
     X, y = pd.DataFrame(X), pd.Series(y)
     _check_split(X, y, q, test_size)

@@ -39,7 +39,7 @@ def _distribution(name, p, axis=None):
     return p
 
 def _distributions(name, ps, sizes):
-    "A distribution for each column, over as many values as `sizes` says."
+    "A distribution for each column, over `sizes` values."
     ps = [_distribution(f"{name}[{i}]", p) for i, p in enumerate(ps)]
     if [len(p) for p in ps] != list(sizes):
         raise ValueError(f"{name} must hold a distribution per column, of {', '.join(map(str, sizes))} values; "

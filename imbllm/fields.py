@@ -335,7 +335,7 @@ def _choices(model, grammar):
 def _linear(layer, x): return F.linear(x, layer.weight.t(), layer.bias)
 
 def _through(model, x, attend):
-    """States behind the layers of a model whose inputs are `x`, `(..., width)`.
+    """States after the layers of a model with inputs `x`, `(..., width)`.
 
     `attend` is the attention of a layer: a function of its number, and of queries, keys and values, `(..., 3 width)`.
     """
@@ -543,10 +543,10 @@ def decode_fields(
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
 ) -> tuple: # `Rows`, and the log-probability of what was written, `(b,)`, in nats
-    """Complete `b` rows whose first `given` fields (in their order) are set.
+    """Complete `b` rows; the first `given` fields (in their order) are set.
 
     The log-probability is that at temperature 1, of the fields that were drawn given those before them. Source: Eq. 2
-    of the paper, renormalised on what the grammar admits.
+    of the paper, renormalised on the values that the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
     choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
@@ -587,7 +587,7 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
 
 # %% ../nbs/11_fields.ipynb #3d3b4518
 class _TiedFields:
-    "Scores the fields of tied columns with what the relations admitted when each was written."
+    "Scores the fields of tied columns with the values that the relations admitted at the time of writing."
     def __init__(self, model, grammar, rows, order, given):
         self.rows = rows
         self.order = order

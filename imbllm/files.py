@@ -242,7 +242,7 @@ def _why_codes(words):
 
 # %% ../nbs/33_files.ipynb #5531986a
 def _numbers(words):
-    "Values of `words`, or nothing and why they are none."
+    "Values of `words`, or nothing and the reason."
     if not words or not all(map(_LIKE.fullmatch, words)): return None, ""
     if why := _why_codes(words): return None, why
     whole = all(map(_WHOLE.fullmatch, words)) and "-0" not in words
@@ -280,7 +280,7 @@ class _NumberStyle:
         return self._trimmed(digits) + self.exponent + power
 
     def _trimmed(self, digits):
-        "`digits` without zeros at the end, but with as many behind the point as the column has at least."
+        "`digits` without zeros at the end, but with at least the column's minimal number of decimals."
         whole, _, rest = digits.partition(".")
         rest = rest.rstrip("0")
         if rest or self.pointed: rest = rest.ljust(self.decimals[0], "0")
@@ -545,7 +545,7 @@ class TextTable:
 
     @cached_property
     def quoted(self):
-        "Columns all of whose fields are in quotes, blank ones aside, as far as the header and a thousand rows tell."
+        "Columns with quotes around all fields that are not blank, in the header and the first thousand rows."
         head = "".join(self.lines[:self.ends[min(1000, len(self))]])
         if '"' not in head: return set()
         sep = re.escape(self.sep)
@@ -572,7 +572,7 @@ def open_parquet(
     read, # Function that reads `source`
     source, # File, or bytes as a file
 ): # What `read` gives
-    "What `read` makes of Parquet, whose columns must have names that differ and values that can be compared."
+    "`read` for Parquet; column names must differ, and values must be comparable."
     import pyarrow as pa
     try: table = read(source)
     except (pa.ArrowException, OSError) as e: raise ValueError(f"{path} cannot be read as Parquet: {e}") from e
@@ -741,7 +741,7 @@ def write_table(
 # %% ../nbs/33_files.ipynb #d6e6b026
 @dataclass
 class Addition:
-    "What to write below, or beside, the rows of a file."
+    "Content to write below, or next to, the rows of a file."
     table:object # `TextTable` or `ArrowTable`
     rows:object # New rows, a DataFrame with the columns of the table but those of `drop`
     drop:tuple=() # Columns to leave out
@@ -788,7 +788,7 @@ class _Csv:
         return "".join([self.sep.join(fields) + end for fields in zip(*columns)])
 
     def copied(self, ends):
-        "Lines of the header and of given rows, as they are but for the mark."
+        "Lines of the header and of given rows, unchanged except for the mark."
         lines = list(self.table.lines)
         if self.of.new_only: lines = lines[:ends[0]]
         for i, end in enumerate(ends if self.of.mark is not None else ()):

@@ -49,9 +49,9 @@ WINDOW = 16 # batches that are sorted by length together
 class Corpus:
     """Batches of rows: `codes` and `n_inter` interpolated rows per epoch, each in a fresh order.
 
-    `batch(t)` gives what a model learns in step `t`; it depends on `seed` and `t` only. For a text model these are ids
-    `(batch_size, longest)` and lengths. For the embedded model they are numbers of fields and their columns,
-    `(batch_size, 1 + d)` each.
+    `batch(t)` is the batch of step `t`; it depends only on `seed` and `t`. For a text model these are ids `(batch_size,
+    longest)` and lengths. For the embedded model they are numbers of fields and their columns, `(batch_size, 1 + d)`
+    each.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
@@ -477,7 +477,7 @@ def _evened(batch, rows, longest, end):
 CAPTURE_AFTER = int(os.environ.get("IMBLLM_CAPTURE_AFTER", 3)) # batches of a shape that are computed without a graph
 
 def _captured(work, pool=None, side=None):
-    "A CUDA graph of what `work` does on the GPU, recorded on the stream `side`, and what it returned."
+    "A CUDA graph of the GPU work of `work`, recorded on the stream `side`, and its result."
     graph = torch.cuda.CUDAGraph()
     side = side or torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -671,7 +671,7 @@ def _step_of(run, processes, *settings, corpus, recomputing):
 # %% ../nbs/12_finetuning.ipynb #1036832a
 @contextmanager
 def _recomputing(model, wanted):
-    "Inside this context a training step recomputes what it can instead of keeping it."
+    "Inside this context a training step recomputes intermediate results instead of storing them."
     if wanted: _checkpointing(model, "enable")(dict(use_reentrant=False))
     try: yield
     finally:

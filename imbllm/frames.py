@@ -16,7 +16,7 @@ from .schema import TableError
 # %% ../nbs/02_frames.ipynb #343e6af2
 def is_foreign(
     X, # Anything
-) -> bool: # Whether it is such a table or column
+) -> bool: # Is it such a table or column?
     """Is `X` a table or a column of another library than pandas?
 
     True for a table with an Arrow stream, for a `datasets.Dataset`, and for a lazy table that is not collected yet.
@@ -169,7 +169,7 @@ def as_array(
 def as_frame(
     X, # DataFrame, array, list of rows, sparse matrix, or a table for which `is_foreign` holds, `(n, d)`
 ) -> pd.DataFrame: # The same table
-    """`X` as a DataFrame `(n, d)` whose columns have their natural dtypes.
+    """`X` as a DataFrame `(n, d)` with natural dtypes.
 
     A DataFrame is returned as it is. The columns of arrays and lists are called `x0`, `x1`, and so on.
     """

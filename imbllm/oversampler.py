@@ -298,8 +298,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     Five arguments matter most:
 
     - `sampling_strategy`: which classes get how many rows, as in imbalanced-learn; all equal by default.
-    - `llm`: the language model; by default a small one that needs no download, trained on the spot.
-    - `candidates`: rows to draw for each row that is kept; more are slower and closer to the class.
+    - `llm`: the language model; by default a small one, trained on your table without a download.
+    - `candidates`: rows to draw for each kept row; more are slower and closer to the class.
     - `epochs`: passes over the rows; more are slower and closer to the table.
     - `random_state`: the seed. The same seed gives the same rows.
 
@@ -314,18 +314,19 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     paper's settings; the chapter on the oversampler compares the two, line by line. Rare settings belong to
     `imbllm.Training` and `imbllm.Sampling`.
 
-    After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
-    model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
-    of rows to add per class, `counts_` the candidate rows of the last sampling: drawn, accepted and rejected, and why.
+    After fitting, `schema_` describes the table, and `classes_` has the labels that you can sample. `row_model_` is the
+    fitted model of rows, `model_` its language model, and `history_` its training. `sampling_strategy_` has the number
+    of rows to add per class. `counts_` has the candidate rows of the last sampling: drawn, accepted, and rejected with
+    reasons.
 
     A relation between columns holds in every new row if it holds in all given rows and is not due to chance. Examples:
     a city and its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a
-    list of such rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to
-    search for them under a preset that does not. Keys are such a relation: new rows get new keys.
+    list of such rules (see `imbllm.relations`; `"auto"` in the list adds those found) or None. `"find"` searches for
+    them under any preset. Keys are such a relation: new rows get new keys.
 
     With `drop_copies=True` no new row equals a given row of any class in all features. Without it, copies can occur,
     mostly in small domains (`fit_resample` chooses copies last). A class with a single row can only repeat its values;
-    a warning says so. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
+    this gives a warning. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
     `drop_copies` reject too many rows, the sampler raises `imbllm.candidates.BudgetError`.
     """
     _preset:str|None = None
@@ -358,15 +359,15 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
         finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
         temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
-        candidates:int|None=None, # Rows to draw for each one that is kept; by default at most 2 beyond 512 tokens a row
+        candidates:int|None=None, # Rows to draw for each kept one; by default at most 2 beyond 512 tokens per row
         verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
-        drop_copies:bool=False, # Draw again what equals a given row, of any class, in every feature?
+        drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
         epochs:int|None=None, # Passes over real and interpolated rows
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
-        relations="auto", # What ties columns together: found, unless the preset has none; `"find"`, a list, or None
+        relations="auto", # Rules between columns: found, unless the preset has none; `"find"`, a list, or None
         sampling_strategy="auto", # Which classes get how many rows: share, `{class: number}`, list of classes
         random_state=None, # Seed: a whole number, a NumPy RandomState, or None for other rows at each fit
         device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -377,7 +378,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         store_attr(but="sampling_strategy", store_args=False)
 
     def _html_repr(self):
-        "The arguments, as scikit-learn shows them; of a fitted sampler its table, its training and what comes next."
+        "The arguments, as scikit-learn shows them; for a fitted sampler also its table, its training and next steps."
         arguments = BaseOverSampler._html_repr(self)
         return arguments + _fitted_html(self) if hasattr(self, "row_model_") else arguments
 
@@ -390,7 +391,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     @property
     def settings(self):
-        "Every setting, resolved: what was set, else the preset's value, else the default."
+        "Every setting, resolved: the argument, else the preset's value, else the default."
         params = self.get_params(deep=False)
         return Settings.of(params.pop("preset") or self._preset, params)
 
@@ -402,7 +403,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`.
 
-        Which classes are learned is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
+        `finetune_on` decides which classes are learned. Rows are interpolated in the classes of `sampling_strategy`.
         """
         self._validate_params()
         X, y = tables.split_target(X, y)
@@ -557,22 +558,22 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def sample(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
-        random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
-        passport=False, # Give the passport of each row, too? True, or real rows and their labels, `(X, y)`
+        given:dict|None=None, # Conditions, `{column: value, list of values or range (low, high)}`
+        random_state=None, # Seed; default: the estimator's own stream, which continues from call to call
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: that of `joblib.parallel_config`, else one
+        passport=False, # Return the passport of each row, too? True, or real rows and their labels, `(X, y)`
     ): # Rows, `(n, d)`, of the kind of table that was fitted; with `passport` a tuple of rows and passports
-        """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
+        """Sample exactly `n` new rows of one class, `(n, d)`: a frame or an array, like the table of `fit`.
 
-        A model that was saved and loaded gives pandas frames where it was fitted on those of another library. The rows
-        depend on the seed, not on the number of processes; inside `joblib.parallel_config(backend="dask")` a Dask
-        cluster draws them. A process that dies is replaced, up to twice; what was drawn is kept.
-        `given` sets conditions by column name (`x0`, `x1`, ... for arrays): a value, a list of values, or for numbers
-        and dates a range `(low, high)`, where None is no bound. A category must have been observed, a number must lie
-        in the observed range. With `passport` the result is a tuple: the same rows as without, and the frame that the
-        method `passport` gives of them. `passport=True` says what the model alone knows, `passport=(X, y)` compares
-        with these real rows. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
-        no row can meet, and `BudgetError` if too few rows pass parsing or verification.
+        A saved and loaded model gives pandas frames for tables of another library. The rows depend on the seed, not on
+        the number of processes. Inside `joblib.parallel_config(backend="dask")` a Dask cluster draws them. If a process
+        dies, a new one continues its work, up to twice. `given` sets conditions by column name (`x0`, `x1`, ... for
+        arrays): a value, a list of values, or for numbers and dates a range `(low, high)`; None means no bound.
+        Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result is a
+        tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
+        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column,
+        `ConditionError` for a condition that no row can meet, and `BudgetError` if too few rows pass parsing or
+        verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
         rows = self.table_.given_back(pd.concat(frames, ignore_index=True))
@@ -582,9 +583,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def sample_stream(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
-        random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
+        given:dict|None=None, # Conditions, `{column: value, list of values or range (low, high)}`
+        random_state=None, # Seed; default: the estimator's own stream, which continues from call to call
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: that of `joblib.parallel_config`, else one
     ) -> Iterator[pd.DataFrame]: # Frames
         """Sample `n` rows in frames of several hundred, in memory that does not grow with `n`.
 

@@ -195,9 +195,8 @@ def score_bars(
     bars are one standard error over data sets.
 
     A panel omits methods without its metric. Returns an array of Axes. Raises `TypeError` unless `results` is a
-    DataFrame, `ValueError` for unknown metrics and methods, for a method asked for by name that has none of the
-    metrics, for rows of several classifiers, protocols, q's or language models, and for a number of axes that is not
-    that of the metrics. Source: Figure 4 of the paper.
+    DataFrame, and `ValueError` for unknown metrics and methods, a named method without the metrics, several
+    classifiers, protocols, q's or language models, or a wrong number of axes. Source: Figure 4 of the paper.
     """
     metrics = _listed(metrics)
     wanted = None if methods is None else _listed(methods)
@@ -237,8 +236,8 @@ def score_dots(
     """A line for each method, largest mean on top, with a dot for each data set (mean over seeds) and a big mark for
     the mean over data sets.
 
-    Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown metrics and methods, for a method asked
-    for by name that has no score, and for rows of several classifiers, protocols, q's or language models.
+    Raises `TypeError` unless `results` is a DataFrame, and `ValueError` for unknown metrics and methods, a named method
+    without a score, and several classifiers, protocols, q's or language models.
     """
     wanted = None if methods is None else _listed(methods)
     extra = [] if against is None else [against]

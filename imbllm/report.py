@@ -468,7 +468,7 @@ def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
 
 # %% ../nbs/32_report.ipynb #93315c04
 class _Charts:
-    "Draws charts for the template, each with a number of its own."
+    "Draws charts for the template, each with its own number."
     def __init__(self): self.number = itertools.count(1)
 
     def __call__(self, draw, alt, caption, size=(3.6, 2.6), wide=False, least=1.26):
@@ -508,7 +508,7 @@ def _columns_section(c, chart, most):
 # %% ../nbs/32_report.ipynb #7eaf0b3c
 def _heatmap_charts(there, now, kept, chart):
     "Associations of the columns kept: among real rows, among synthetic ones, and the difference."
-    few = len(kept) <= 8 # then three maps stand beside each other, and each fits on a phone
+    few = len(kept) <= 8 # then three maps are side by side, and each fits on a phone
     width = .31*len(kept) + .95 if few else .36*len(kept) + 1.4
     size = max(2.8, width), max(2.6, width)
     def one(title, table):

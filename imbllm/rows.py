@@ -329,8 +329,7 @@ def distance_histogram(
     """Densities of distances, such as those of `dcr`, over common bins, each on its own line, with a mark at the
     median. `distances` maps names to arrays `(n,)`, of any lengths.
 
-    Raises `ValueError` if there is no name, or an array that is empty or holds what is no finite number. Source:
-    Figure 7 of the paper.
+    Raises `ValueError` without a name, and for an array that is empty or not finite. Source: Figure 7 of the paper.
     """
     arrays = _distance_arrays(distances)
     bins = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=30)

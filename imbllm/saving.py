@@ -53,7 +53,7 @@ def unseal(
 ) -> dict: # What `imbllm.json` says
     """Read and check a saved folder.
 
-    Raises `SavedModelError`, naming the file, if one is missing or not what it was, is a pickle, or has another format.
+    Raises `SavedModelError`, naming the file, if one is missing or changed, is a pickle, or has another format.
     """
     folder = Path(folder)
     pickles = [p.name for p in folder.rglob("*") if p.suffix.lower() in PICKLES]
@@ -97,7 +97,7 @@ def write_folder(
     write, # Function that fills the empty folder that it is given
     overwrite:bool=False, # Replace a folder that exists?
 ):
-    "Let `write` fill a folder beside `folder` and move it there. Raises `FileExistsError` if it exists."
+    "Let `write` fill a folder next to `folder` and move it there. Raises `FileExistsError` if it exists."
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; choose another folder or pass overwrite=True.")
@@ -213,7 +213,7 @@ class Savable:
         folder, # Folder to make
         overwrite:bool=False, # Replace it if it exists?
     ):
-        """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on what it holds.
+        """Save the fitted model to `folder`: safetensors and JSON, nothing pickled, and a README on its content.
 
         `imbllm.json` has the distinct values of each column, their counts per learned class, and, for columns that
         relations tie, which values occur together. It has no rows; with `drop_copies=True` it has digests of the rows.

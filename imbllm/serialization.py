@@ -93,7 +93,7 @@ class Ragged(NamedTuple):
                       np.concatenate([self.length, other.length]))
 
     def beside(self, start, length):
-        "Rows with one more piece each, at `start` in the same array, `(n,)`."
+        "Rows with one additional piece each, at `start` in the same array, `(n,)`."
         return Ragged(self.flat, np.c_[self.start, start], np.c_[self.length, length])
 
     def offset(self):
@@ -231,7 +231,7 @@ class TableTokenizer:
         return np.c_[np.repeat(np.array(first, dtype="int32"), sizes), inner]
 
     def _category_ids(self, col, common):
-        "Ids of each category, `(k, depth)`: a token of its own if it is common, else its group, then its place there."
+        "Ids of each category, `(k, depth)`: its own token if it is common, else its group, then its place there."
         own = [self._new(f"{col.name} is {col.texts[code]}") for code in common]
         rare = np.delete(np.arange(col.n_present), common)
         def token(level, digit, row):
@@ -382,7 +382,7 @@ class Codec:
     def renumbered(self,
         kept:np.ndarray, # Ids that a trimmed model keeps, ascending
     ): # -> Codec
-        "The same codec for a model whose vocabulary was trimmed to `kept`: id `kept[i]` becomes `i`."
+        "The same codec for a model with the vocabulary trimmed to `kept`: id `kept[i]` becomes `i`."
         def new(ids): return tuple(np.searchsorted(kept, ids).tolist())
         c = copy.copy(self)
         c.end, = new([self.end])

@@ -47,12 +47,12 @@ def given_back(
 
 # %% ../nbs/19_tables.ipynb #1286ef4e
 def _names_of(X):
-    "Names of the columns of a table, in whatever library; none for an array."
+    "Names of the columns of a table of any library; none for an array."
     names = getattr(X, "column_names", getattr(X, "columns", None)) # the first is Arrow's and of data sets
     return [] if names is None or callable(names) else list(names)
 
 def _without_column(X, name):
-    "A table, in whatever library, without a column."
+    "A table of any library without a column."
     if isinstance(X, pd.DataFrame): return X.drop(columns=[name])
     for method in "drop_columns", "remove_columns":
         if hasattr(X, method): return getattr(X, method)([name])
@@ -354,7 +354,7 @@ class Table:
     def learnt(self,
         X, # A table that has the learned columns, in any order
     ) -> pd.DataFrame: # Those columns, in the order that was learned
-        "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
+        "The learned columns of a table. Raises `ValueError` for a missing or repeated one."
         frame = as_frame(X)
         check_columns(frame)
         if self.is_array and isinstance(X, np.ndarray) and frame.shape[1] != len(self.names):
@@ -395,7 +395,7 @@ class Table:
         state:dict, # What `to_json` gave
         columns:list, # `Column` of each learned column
     ): # -> Table
-        "The table that `to_json` described. Raises `ValueError` for what it cannot have written."
+        "The table that `to_json` described. Raises `ValueError` for anything that it cannot have written."
         for d in state["excluded"]:
             if d["how"] not in EXCLUDED or type(d["at"]) is not int:
                 raise ValueError(f"an excluded column is {d['how']!r} at {d['at']!r}")
