@@ -68,7 +68,8 @@ def kept(folder, name, source):
 def few_rare(frame, seed):
     "Training and test tables and labels (1 is the rare class), with few rare rows to train on."
     rare = frame.label.value_counts().index[-1]
-    X, y = frame.drop(columns="label"), (frame.label == rare).astype(int)
+    X = frame.drop(columns="label")
+    y = (frame.label == rare).astype(int)
     if len(X) > 2000: X, _, y, _ = train_test_split(X, y, train_size=2000, stratify=y, random_state=seed)
     X, X_test, y, y_test = train_test_split(X, y, test_size=.5, stratify=y, random_state=seed)
     yes, no = (np.flatnonzero(y == side) for side in (1, 0))

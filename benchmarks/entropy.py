@@ -110,7 +110,8 @@ def sampled_entropies(schema, frame):
 def settings(models, task, n, lost):
     "Entropy, coverage, average precision and more of rows drawn in each setting."
     seed = task.seed
-    unseen, seen = task.X_test[task.y_test == task.label], task.X[task.y == task.label]
+    unseen = task.X_test[task.y_test == task.label]
+    seen = task.X[task.y == task.label]
     space = Space(task.schema)
     new_rows = min(task.wanted, MOST)
     def held_out(model): # at temperature 1
@@ -124,7 +125,8 @@ def settings(models, task, n, lost):
         model.set_params(condition=condition, temperature=temperature, candidates=None if chosen else 1)
         start = time.perf_counter()
         frame = model.sample(new_rows, task.label, random_state=seed)
-        scores, near = task.scores(frame), diversity_scores(frame, unseen, seen, space)
+        scores = task.scores(frame)
+        near = diversity_scores(frame, unseen, seen, space)
         yield dict(model=name, condition=condition, temperature=temperature,
                    entropy=interval(nats)[0] - (lost if chosen else 0), new_rows=new_rows,
                    **sampled_entropies(model.schema_, frame), held_out=held[fitted],
@@ -190,7 +192,8 @@ def frame_of(records, kind):
 
 def write(records, command, folder):
     "Both files of results."
-    found, drawn = frame_of(records, "effects"), frame_of(records, "settings")
+    found = frame_of(records, "effects")
+    drawn = frame_of(records, "settings")
     over_all = pd.DataFrame(summaries(found, drawn)).assign(**{k: found[k].max() for k in STAMPED})
     every = pd.concat([found, over_all], ignore_index=True).assign(command=command)
     judged = every.low.notna() & ~every.proposition.isin(MEASURED)

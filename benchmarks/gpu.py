@@ -497,7 +497,8 @@ def decided(args, table):
     for path in args.learn.glob("*.csv"):
         with path.open() as f: found |= {r["what"]: float(r["value"] or 0) for r in csv.DictReader(f)}
     def gain(a, b): return found.get(a, 0) / (found.get(b, 0) or 1e9)
-    pair, training = "two processes that share the card, ", "ours: training, 32 rows, "
+    pair = "two processes that share the card, "
+    training = "ours: training, 32 rows, "
     shared = gain(pair + "with MPS", pair + "in turns")
     faster = gain(training + "compiled, CUDA graphs", training + "CUDA graphs")
     loss = {way: found.get(f"SmolLM2's shape, {way}, loss", 0) for way in WAYS}

@@ -36,7 +36,9 @@ def sets(real, unseen, seed, models):
     known = real[real.label == rare].drop(columns="label")
     others = real[real.label != rare].drop(columns="label")
     new = unseen[unseen.label == rare].drop(columns="label")[:MOST]
-    n, X, y = len(new), real.drop(columns="label"), real.label
+    n = len(new)
+    X = real.drop(columns="label")
+    y = real.label
     def swapped(share):
         sampler = CellSwap(share=share, sampling_strategy={rare: len(known) + n}, random_state=seed)
         return sampler.fit_resample(X, y)[0].iloc[len(X):]

@@ -126,7 +126,9 @@ def run_and_exit(job, *args):
 class Killed:
     "A job that is killed again and again, and what was wrong with its files."
     def __init__(self, job, home, rng):
-        self.job, self.home, self.rng = job, home, rng
+        self.job = job
+        self.home = home
+        self.rng = rng
         self.found = dict.fromkeys(["corrupt", "lost", "different"], 0)
         start = time.perf_counter()
         whole = self.folder("whole")
@@ -282,7 +284,9 @@ def allocated():
 def soak(minutes):
     "Fit, save, load and sample for so long: a frame of rounds and of the process's memory in MiB, one row a minute."
     X, y = table()
-    start, rounds, seen = time.monotonic(), 0, []
+    start = time.monotonic()
+    rounds = 0
+    seen = []
     def row(minute):
         memory = dict(resident_mib=round(resident(), 1), allocated_mib=round(allocated(), 2))
         return dict(minute=round(minute, 1), rounds=rounds) | memory

@@ -239,7 +239,8 @@ def _real_curve(dataset, seed, q, classifier, n_orders=3):
     "Numbers of real rare rows, a classifier's mean average precision with so many, and how many the cut keeps."
     whole = _Problem(Cell(dataset, 'Original', seed, 1.), every_row=True)
     kept = _Problem(Cell(dataset, 'Imbalance', seed, q), every_row=False).sizes[0]
-    rare, others = np.flatnonzero(whole.code == whole.rare), np.flatnonzero(whole.code != whole.rare)
+    rare = np.flatnonzero(whole.code == whole.rare)
+    others = np.flatnonzero(whole.code != whole.rare)
     sizes = curve_sizes(len(rare), kept, max(2, kept / 4), 6)
     def score(rows):
         model = CLASSIFIERS[classifier](seed).fit(whole.Z[rows], whole.code[rows])

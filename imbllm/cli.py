@@ -292,7 +292,8 @@ def _at_once(args, source, out):
     _check_names(args, table)
     y = _labels(table, args.target)
     X = table.frame.drop(columns=args.target)
-    given, strategy = _given(args, table), _wanted(args.strategy, table, y)
+    given = _given(args, table)
+    strategy = _wanted(args.strategy, table, y)
     sampler = _sampler(args, strategy, list(X))
     rows = _new_rows(sampler, X, y, given)
     drop = _dropped(_excluded(args.exclude, list(X)))
@@ -310,7 +311,8 @@ class _BigTable:
     "A Parquet file that is read by parts."
     def __init__(self, path):
         import pyarrow as pa, pyarrow.parquet as pq
-        self.path, self.file = path, open_parquet(path, pq.ParquetFile, path)
+        self.path = path
+        self.file = open_parquet(path, pq.ParquetFile, path)
         schema = self.file.schema_arrow
         self.names = kept_names(schema.names)
         self.schema = pa.schema([schema.field(n) for n in self.names], schema.metadata)
@@ -336,7 +338,8 @@ class _BigTable:
 def _kept(y, wanted, n, seed):
     "Which rows to learn from: at most `n` of each class that does not grow."
     import numpy as np
-    kept, rng = np.ones(len(y), dtype=bool), np.random.default_rng(seed)
+    kept = np.ones(len(y), dtype=bool)
+    rng = np.random.default_rng(seed)
     for label, k in y.value_counts().items():
         if label not in wanted and k > n: kept[rng.permutation(np.flatnonzero(y == label))[n:]] = False
     return kept
@@ -447,7 +450,9 @@ def _by_parts(args, source, out):
     y = _labels(column, args.target)
     wanted = _to_draw(_wanted(args.strategy, column, y), y)
     part = big.rows(_kept(y, wanted, args.by_parts, args.seed))
-    X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
+    X = part.frame.drop(columns=args.target)
+    y_part = part.frame[args.target]
+    given = _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
     if wanted: sampler.fit(X, y_part)
@@ -484,7 +489,9 @@ def _check_folder(args, out, plan):
 def _fitted(args, parts, y, wanted, model):
     "Fit the sampler and save it in the folder `model`, if it is not there yet; gives the cells of `--given`."
     part = parts.rows(_kept(y, wanted, args.by_parts or _LEARNT, args.seed))
-    X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
+    X = part.frame.drop(columns=args.target)
+    y_part = part.frame[args.target]
+    given = _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
     if not model.exists(): sampler.fit(X, y_part).set_params(sampling_strategy="auto").save(model) # the plan has sizes
@@ -703,7 +710,8 @@ def _report(args):
     Raises `CommandError` for paths that cannot be followed, before any work, and `ValueError` for tables that do not
     match.
     """
-    out, sources = Path(args.output), [Path(p) for p in (args.real, args.synthetic, args.test) if p]
+    out = Path(args.output)
+    sources = [Path(p) for p in (args.real, args.synthetic, args.test) if p]
     for path in sources: _check_source(path)
     if out.suffix.lower() not in (".html", ".htm"): raise CommandError(f"{out}: the name must end in .html.")
     _check_out(out, args.force, *sources)

@@ -258,7 +258,8 @@ def _log_amount(amount, mean, sd):
     with np.errstate(divide='ignore', invalid='ignore'):
         low, high = ((np.log(np.maximum(amount + e, 0)) - mean) / sd for e in (-.005, .005))
         flip = low > 0 # the two tails are alike, and small numbers are precise
-        a, b = log_ndtr(np.where(flip, -low, high)), log_ndtr(np.where(flip, -high, low))
+        a = log_ndtr(np.where(flip, -low, high))
+        b = log_ndtr(np.where(flip, -high, low))
         return a + np.log1p(-np.exp(b - a))
 
 def fraud_log_prob(
@@ -277,7 +278,8 @@ def fraud_log_prob(
     parts = [np.log(weight) - ((u - shift)**2).sum(1) / (2 * factor**2) - 28 * np.log(factor)
              for weight, shift, factor in _FRAUD_PARTS[label]]
     log_v = logsumexp(parts, axis=0) - np.log(_FRAUD_SPREAD).sum() - 14 * np.log(2 * np.pi)
-    second, cents = X['Time'].to_numpy(float), X['Amount'].to_numpy(float) * 100
+    second = X['Time'].to_numpy(float)
+    cents = X['Amount'].to_numpy(float) * 100
     possible = np.isin(second, _SECONDS) & (np.abs(cents - cents.round()) < 1e-6) & (cents > -.5)
     log_time = np.log(_fraud_times(label))[np.where(possible, second, 0).astype(int)]
     return np.where(possible, log_v + log_time + _log_amount(cents.round() / 100, *_FRAUD_AMOUNT[label]), -np.inf)

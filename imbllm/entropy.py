@@ -84,7 +84,8 @@ def jensen_gap(
 
     It is between 0 and the entropy of the weights. Raises `ValueError` for what is no distribution.
     """
-    w, c = _distribution("weights", weights), _distribution("components", components, -1)
+    w = _distribution("weights", weights)
+    c = _distribution("components", components, -1)
     return float(shannon(w @ c) - w @ shannon(c, -1))
 
 # %% ../nbs/25_entropy.ipynb #3fb27d27
@@ -169,7 +170,8 @@ class Prompted:
         "Entropies of rows in a known order; see `summary`."
         y, yx = self._whole(self.first), self._whole(self.given)
         direct = sum(entr(p).sum() - entr(q).sum() for p, q in zip(self.given, self.first)) / len(self.first)
-        prompts, h = np.concatenate(self.given) / len(self.given), np.concatenate(self.rest)
+        prompts = np.concatenate(self.given) / len(self.given)
+        h = np.concatenate(self.rest)
         return dict(y=y, yx=yx, change=yx - y, direct=direct, indirect=yx - y - direct,
                     far_y=self._far(self.first), far_yx=self._far(self.given),
                     eq6=prompts[h >= y - 1e-9].sum(), rest=prompts @ h)
@@ -368,7 +370,8 @@ def chosen_change(
     random orders, `divergence` is that of row and orders together, an upper bound for that of the row. Raises
     `ValueError` as `kept_weights` does.
     """
-    log_prob, score = np.asarray(log_prob, dtype=float), np.asarray(score, dtype=float)
+    log_prob = np.asarray(log_prob, dtype=float)
+    score = np.asarray(score, dtype=float)
     w = kept_weights(score, strength, m)
     likelihood = (1 - w) * (log_prob - log_prob.mean()) # centred, which changes no mean, because that of w is 1
     divergence = -entr(w)
@@ -424,7 +427,8 @@ def draw_rows(
     if condition not in ("y", "yx"):
         raise ValueError("condition must be 'y' or 'yx', the prompts that begin with the label; "
                          f"got {condition!r}.")
-    temperature, target = _temperature(sampler, temperature), sampler.label_code(label)
+    temperature = _temperature(sampler, temperature)
+    target = sampler.label_code(label)
     rng = np.random.default_rng([random_state, target])
     codes, order, known = prompt_rows(0, n, target, model.counts[target], condition, "fix_y", rng)
     rows = model.decode(Rows(codes), order, known, temperature, torch.Generator().manual_seed(random_state))
@@ -459,7 +463,8 @@ def order_bounds(
     no prompt among the `k` could begin. Raises `ValueError` unless `k` is at least 1.
     """
     if not isinstance(k, Integral) or k < 1: raise ValueError(f"k must be a whole number of at least 1; got {k!r}.")
-    rng, (n, m) = np.random.default_rng(random_state), drawn.order.shape
+    rng = np.random.default_rng(random_state)
+    n, m = drawn.order.shape
     def log_prob(order):
         return _scored(sampler.row_model_, drawn.rows, order, drawn.condition, drawn.temperature, drawn.label).sum(1)
     others = np.stack([log_prob(permute(n, m - 1, "fix_y", rng)) for _ in range(k)])
@@ -533,7 +538,8 @@ def prompt_change(
     j = 1 + np.arange(n) % len(first)
     order = _put_first(permute(n, len(first), "fix_y", rng), j)
     def nats(mass): return _nats_behind(model, _prompts(mass, j, target, rng), order, temperature, random_state)
-    more, less = nats([p - q for p, q in zip(given, first)]), nats([q - p for p, q in zip(given, first)])
+    more = nats([p - q for p, q in zip(given, first)])
+    less = nats([q - p for p, q in zip(given, first)])
     indirect = moved[j - 1] * (more - less)
     return dict(change=interval(direct + indirect), direct=direct, indirect=interval(indirect),
                 moved=float(moved.mean()))

@@ -176,7 +176,10 @@ def _row_lines(
 ) -> tuple: # Names of the columns, and the numbers of the first and of the last line of each record, the header's first
     "Check that header and rows are complete. Raises `ValueError` naming the line."
     records = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
-    names, line, starts, ends = [], 0, array("q"), array("q")
+    names = []
+    line = 0
+    starts = array("q")
+    ends = array("q")
     try:
         for r in records:
             if r:
@@ -225,7 +228,8 @@ def _same(words, values):
 # %% ../nbs/33_files.ipynb #e92f9408
 def _why_codes(words):
     "Why `words`, each of which looks like a number, are codes; empty if they are numbers."
-    plus, minus = _first(lambda w: w[0] == "+", words), _first(lambda w: w[0] == "-", words)
+    plus = _first(lambda w: w[0] == "+", words)
+    minus = _first(lambda w: w[0] == "-", words)
     whole = all(map(_WHOLE.fullmatch, words))
     pointed = any("." in w for w in words)
     for word, why in [
@@ -443,7 +447,8 @@ def _parser(column):
     "What the values of `column` are, and a function that makes one from a word."
     import datetime as dt, decimal, pandas as pd
     from pandas.api import types
-    one, dtype = _one(column), getattr(column.dtype, "categories", column).dtype
+    one = _one(column)
+    dtype = getattr(column.dtype, "categories", column).dtype
     if types.is_bool_dtype(dtype) or isinstance(one, bool): return "True and False", _boolean
     if dtype.kind == "M" or isinstance(one, dt.datetime):
         return "dates", lambda t: _moment(t, getattr(dtype, "tz", None))
@@ -488,7 +493,11 @@ class TextTable:
     `ValueError` naming the line for text that is not complete.
     """
     def __init__(self, path, data, expected=",", sep=None, decimal=None, encoding=None, na=None):
-        self.path, self.data, self.expected, self.asked, self.na = path, data, expected, decimal, na
+        self.path = path
+        self.data = data
+        self.expected = expected
+        self.asked = decimal
+        self.na = na
         self.text, self.encoding, self.bom = _decoded(path, data, encoding)
         self.sep = sep or sniffed_separator(self.text, expected or ",")
         if not sep and expected and self.sep != expected:
@@ -557,7 +566,9 @@ def _end_of(line): return line[len(line.rstrip("\r\n")):]
 
 def _by_column(fields, sep, n):
     "Raw texts of each column, without the header's."
-    columns, j, first = [[] for _ in range(n)], 0, True
+    columns = [[] for _ in range(n)]
+    j = 0
+    first = True
     for m in fields:
         if not first and j < n: columns[j].append(m[1])
         if m[2] == sep: j += 1
@@ -765,7 +776,9 @@ class Addition:
 class _Csv:
     "Writes an `Addition` to a `TextTable` as CSV, with the separator `sep`."
     def __init__(self, addition, sep):
-        self.of, self.table, self.sep = addition, addition.table, sep
+        self.of = addition
+        self.table = addition.table
+        self.sep = sep
         self.all_quoted = len(self.table.quoted) == len(self.table.names)
         self.verbatim = sep == self.table.sep and not addition.drop and not addition.escape_formulas
 

@@ -284,7 +284,8 @@ class ExchangeRate(NamedTuple):
     augmented:np.ndarray # Score of the augmented table in each split, `(n_splits,)`
 
     def __str__(self):
-        first, last = self.curve.columns[0] - self.given, self.most - self.given
+        first = self.curve.columns[0] - self.given
+        last = self.most - self.given
         at_end = " or more" if self.worth >= last else " or less" if self.worth <= first else ""
         worth, low, high = (rows_text(n) for n in (self.worth, self.low, self.high))
         return (f"{rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
@@ -357,7 +358,8 @@ def exchange_rate(
     curve gives the worth, on a logarithmic scale of rows. Its 90 % interval comes from 1,000 bootstrap samples of the
     splits. Raises `ValueError` if a training part has fewer than 8 rows of the rarest class.
     """
-    X, y = X.reset_index(drop=True), pd.Series(np.asarray(y), name=getattr(y, "name", None))
+    X = X.reset_index(drop=True)
+    y = pd.Series(np.asarray(y), name=getattr(y, "name", None))
     classes, code = np.unique(y, return_inverse=True)
     rare = int(np.bincount(code).argmin())
     rng = check_random_state(random_state)
@@ -416,7 +418,8 @@ def exchange_rate_of_rows(
                                 return_inverse=True)
     n, m = len(y), len(y_new)
     rare = int(np.bincount(labels[:n], minlength=len(classes)).argmin())
-    given, more = np.flatnonzero(labels[:n] == rare), n + m + np.flatnonzero(labels[n + m:] == rare)
+    given = np.flatnonzero(labels[:n] == rare)
+    more = n + m + np.flatnonzero(labels[n + m:] == rare)
     if len(given) < 4 or len(more) < 8:
         raise ValueError(f"A price needs 4 real and 8 unseen rows of the rarest class, {as_python(classes[rare])!r}; "
                          f"there are {len(given)} and {len(more)}.")

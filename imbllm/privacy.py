@@ -109,7 +109,8 @@ def rare_values(
     """
     in_one_space(None, synthetic, seen, holdout) # refuses what cannot be compared
     there = {(c, v) for c in synthetic for v in synthetic[c].dropna().unique()}
-    mine, theirs = _single_values(seen, holdout), _single_values(holdout, seen)
+    mine = _single_values(seen, holdout)
+    theirs = _single_values(holdout, seen)
     return dict(values=len(mine), shown=_share_of(mine, there),
                 holdout_values=len(theirs), holdout_shown=_share_of(theirs, there))
 
@@ -133,7 +134,8 @@ def membership_attack(
     or NaN scores and for `fpr` outside (0, 1). Source: Yeom et al., 2018; Carlini et al., 2022.
     """
     if not 0 < fpr < 1: raise ValueError(f"fpr must be a rate above 0 and below 1; got {fpr!r}.")
-    members, others = np.asarray(members, dtype=float), np.asarray(others, dtype=float)
+    members = np.asarray(members, dtype=float)
+    others = np.asarray(others, dtype=float)
     _check_scores("members", members)
     _check_scores("others", others)
     n, l = len(members), len(others)
@@ -175,7 +177,8 @@ def lira(
     densities of its log-likelihood if it was seen and if it was not. Raises `ValueError` for unequal shapes, numbers
     that are not finite, and rows that every shadow model saw (`online`: or none). Source: Carlini et al., 2022.
     """
-    target, shadows = np.asarray(target, dtype=float), np.asarray(shadows, dtype=float)
+    target = np.asarray(target, dtype=float)
+    shadows = np.asarray(shadows, dtype=float)
     inside = np.asarray(inside, dtype=bool)
     _check_likelihoods(target, shadows, inside)
     out, var_out = _normal(shadows, ~inside, "every")

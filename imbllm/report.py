@@ -195,12 +195,14 @@ def detection_auc(
 ) -> float: # ROC-AUC, in [0, 1]; NaN for fewer than 10 rows in a set
     """ROC-AUC of XGBoost that tells real from synthetic rows, cross-validated, on equally many of both: ½ if it
     cannot. NaN if one of the sets has fewer than 10 rows. Source: Lopez-Paz and Oquab, 2017."""
-    n, rng = min(len(real), len(synthetic)), np.random.default_rng(random_state)
+    n = min(len(real), len(synthetic))
+    rng = np.random.default_rng(random_state)
     if n < 10: return float("nan")
     both = pd.concat([_cut(real, n, rng), _cut(synthetic, n, rng)], ignore_index=True)
     is_new = np.arange(2*n) >= n
     folds = StratifiedKFold(5, shuffle=True, random_state=random_state)
-    Z, classifier = infer_schema(both).numeric(both), _classifier(random_state)
+    Z = infer_schema(both).numeric(both)
+    classifier = _classifier(random_state)
     p = cross_val_predict(classifier, Z, is_new.astype(int), cv=folds, method="predict_proba")
     return float(roc_auc_score(is_new, p[:, 1]))
 
@@ -252,7 +254,8 @@ def _three_ways(known, new, Z_test, seed):
     "Probabilities and predictions on `Z_test` of each way; `known` and `new` are features and codes of the class."
     def probabilities(Z, codes): return _classifier(seed).fit(Z, codes).predict_proba(Z_test)
     (Z, codes), (Z_new, new_codes) = known, new
-    plain, both = probabilities(Z, codes), probabilities(np.r_[Z, Z_new], np.r_[codes, new_codes])
+    plain = probabilities(Z, codes)
+    both = probabilities(np.r_[Z, Z_new], np.r_[codes, new_codes])
     moved = plain/np.bincount(codes)
     return dict(zip(_WAYS, [(plain, plain.argmax(1)), (plain, moved.argmax(1)), (both, both.argmax(1))]))
 
@@ -272,7 +275,8 @@ _RESAMPLES = 30 # bootstrap samples; a standard error from so many is itself unc
 def _on_test(known, new, unseen, rare, seed):
     "Scores on unseen rows, their standard errors over bootstrap samples of each class, and curves."
     Z_test, truth = unseen
-    ways, rng = _three_ways(known, new, Z_test, seed), np.random.default_rng(seed)
+    ways = _three_ways(known, new, Z_test, seed)
+    rng = np.random.default_rng(seed)
     members = [np.flatnonzero(truth == c) for c in np.unique(truth)]
     def resampled():
         i = np.concatenate([rng.choice(m, len(m)) for m in members])
@@ -299,7 +303,8 @@ def _check_test_classes(truth, rare, label):
 def _downstream(real, synthetic, target, test, seed):
     "What `downstream_scores` returns, and the curves of precision and recall."
     tables = _Tables(target, real, synthetic, test, [])
-    labels, schema = np.unique(real[target].astype(object)), infer_schema(tables.together())
+    labels = np.unique(real[target].astype(object))
+    schema = infer_schema(tables.together())
     known, new, *unseen = ((schema.numeric(f[tables.features]), np.searchsorted(labels, f[target].astype(object)))
                            for f in tables.all)
     sizes = np.bincount(known[1])
@@ -393,7 +398,8 @@ def _measure_privacy(tables, labels, space, most, rng, seed):
     unseen = None if unseen is None or not len(unseen) else _cut(unseen, most, rng)
     old = _cut(same_classes(tables.real), most, rng)
     known = _cut(tables.real[tables.features], 100*most, rng)
-    nearer, nearest = _nearer(new, old, unseen, space, seed), _nearest(_cut(new, 10, rng), known, space)
+    nearer = _nearer(new, old, unseen, space, seed)
+    nearest = _nearest(_cut(new, 10, rng), known, space)
     return *_privacy(known, new, unseen, space, old), nearer, nearest
 
 def _measure_usefulness(tables, most, rng, seed):
@@ -448,7 +454,8 @@ _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "imbllm", "font.size": 9, **di
 def _raw_svg(draw, size):
     "What `draw` makes of fresh axes, as an SVG element."
     with mpl.rc_context(_STYLE):
-        figure, out = Figure(figsize=size, layout="constrained"), io.StringIO()
+        figure = Figure(figsize=size, layout="constrained")
+        out = io.StringIO()
         draw(figure.subplots())
         no_stamp = dict.fromkeys(["Date", "Creator", "Format", "Type"])
         figure.savefig(out, format="svg", transparent=True, metadata=no_stamp)
@@ -525,7 +532,8 @@ def _pairs_section(c, chart, most=12, pairs=4):
     "None for a single column, or too few rows."
     if c.real.shape[1] < 2 or len(c.real) < 3: return None
     schema = infer_schema(pd.concat([c.real, c.synthetic], ignore_index=True))
-    there, now = associations(c.real, schema), associations(c.synthetic, schema)
+    there = associations(c.real, schema)
+    now = associations(c.synthetic, schema)
     change = now - there
     changed_most = set(change.abs().sum().nlargest(most).index)
     kept = [name for name in change if name in changed_most]
@@ -628,7 +636,8 @@ def _warnings(found): return [_LEAK] if found.tables.test is None else []
 
 def _score_table(scores, rare):
     def cell(way, score):
-        mean, error = scores.loc[way, (score, "mean")], scores.loc[way, (score, "error")]
+        mean = scores.loc[way, (score, "mean")]
+        error = scores.loc[way, (score, "error")]
         return dict(text=f"{mean:.3f} ± {error:.3f}", value=mean, beyond=False)
     head = _head("trained on", "balanced accuracy", f"F1 of {rare}", "macro F1", f"average precision of {rare}",
                  f"ROC-AUC of {rare}")
@@ -665,7 +674,8 @@ def _tables_sentence(found):
             f"{_plural(len(found.tables.real), 'real row')}.")
 
 def _class_sentence(c):
-    beyond, auc = c.gaps[c.gaps["gap"] > c.gaps["chance"]], c.scores["detection_auc"]
+    beyond = c.gaps[c.gaps["gap"] > c.gaps["chance"]]
+    auc = c.scores["detection_auc"]
     names = ", ".join(f"{r.column} ({r.gap:.2f})" for r in beyond.head(3).itertuples())
     worst = f", most in {names}" if names else ""
     copied = "; far below: a sign of copies" if auc < .4 else ""
@@ -698,7 +708,8 @@ def _score_sentences(scores):
 def _pairs_sentence(tables):
     "The pair of columns that is least like real rows, and the rules that synthetic rows break."
     features = [name for name in tables.real if name != tables.target]
-    real, held = tables.real[features], None if tables.test is None else tables.test[features]
+    real = tables.real[features]
+    held = None if tables.test is None else tables.test[features]
     kept = real
     if held is None:
         held = real.sample(frac=.2, random_state=0)
@@ -758,7 +769,8 @@ def _realism_cards(classes):
     "The worst column, and how well a classifier tells the rows from real ones."
     gaps = pd.concat([c.gaps for c in classes], ignore_index=True)
     over = gaps["gap"] - gaps["chance"]
-    worst, name = gaps.loc[over.idxmax()], _cell_text(gaps.loc[over.idxmax(), "column"])
+    worst = gaps.loc[over.idxmax()]
+    name = _cell_text(gaps.loc[over.idxmax(), "column"])
     yield _card(f"{worst['gap']:.2f}", f"gap of the worst column, {name}; {(over > 0).sum()} of {len(gaps)} columns "
                 "differ more than by chance", _grade(over.max(), .05, .15),
                 f"good up to {worst['chance'] + .05:.2f}, 0.05 above chance; fair up to {worst['chance'] + .15:.2f}")
@@ -781,7 +793,8 @@ def _use_card(found, score, what, base):
     "A score without and with synthetic rows; a difference within the two standard errors is a tie."
     table = found.scores.xs(score, axis=1, level=0)
     before, after = table.loc[base], table.loc[_WAYS[2]]
-    gain, error = after["mean"] - before["mean"], np.hypot(after["error"], before["error"])
+    gain = after["mean"] - before["mean"]
+    error = np.hypot(after["error"], before["error"])
     grade = "" if found.tables.test is None else _grade(-gain, -error, error)
     flattering = " (flattering)" if found.tables.test is None else ""
     return _card(f"{before['mean']:.3f} → {after['mean']:.3f}", f"{what}{flattering}", grade,

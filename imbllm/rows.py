@@ -80,7 +80,8 @@ def _groups(column, shares, most):
     pooled = not column.ordered and n > most
     order = np.argsort(-sum(shares.values())[:n], kind="stable") if pooled else np.arange(n)
     first, rest = (order[:most - 1], order[most - 1:]) if pooled else (order, [])
-    groups, labels = [[c] for c in first], [_shown(column.texts[c]) for c in first]
+    groups = [[c] for c in first]
+    labels = [_shown(column.texts[c]) for c in first]
     if pooled: groups, labels = [*groups, rest], [*labels, f"{len(rest)} others"]
     return groups, labels
 
@@ -337,7 +338,9 @@ def distance_histogram(
     heights = {name: np.histogram(d, bins, density=True)[0] for name, d in arrays.items()}
     highest = max(h.max() for h in heights.values())
     for i, (name, d) in enumerate(arrays.items()):
-        base, color, median = len(arrays) - 1 - i, look(name)[1], np.median(d)
+        base = len(arrays) - 1 - i
+        color = look(name)[1]
+        median = np.median(d)
         ax.stairs(base + .9*heights[name]/highest, bins, baseline=base, fill=True, color=color, alpha=.75)
         ax.plot([median, median], [base, base + .9], color=".1", lw=1.5)
         ax.annotate(f"{median:.2g}", (median, base + .9), (3, 0), textcoords="offset points", va="top", fontsize=8)
@@ -399,7 +402,8 @@ def loss_curve(
     loss = np.asarray(history.loss, dtype=float)
     if not len(loss): raise ValueError("history has no updates; fit the sampler first.")
     if ax is None: ax, = new_axes(6, 2.6)
-    updates, width = np.arange(1, len(loss) + 1), max(1, len(loss)//20)
+    updates = np.arange(1, len(loss) + 1)
+    width = max(1, len(loss)//20)
     running = np.convolve(loss, np.ones(width)/width, "valid")
     ax.plot(updates, loss, ".", color="#7f7f7f", ms=3, alpha=.6, label="each update")
     ax.plot(updates[width - 1:], running, color="#0072b2", lw=2, label=f"mean of {width}" if width > 1 else None)
@@ -466,7 +470,8 @@ def row_probabilities(
     ax.barh(range(d), own, .6, color=ROW_COLORS["synthetic"], label="the value of the row")
     ax.plot(best, range(d), "|", color="#7f7f7f", ms=14, mew=3, label="the likeliest value")
     for i, j in enumerate(fields):
-        text, likeliest = _value_text(row_model, row, j), columns[j].texts[values[i].argmax()]
+        text = _value_text(row_model, row, j)
+        likeliest = columns[j].texts[values[i].argmax()]
         _probability_note(ax, i, own[i], best[i], text, likeliest)
         ax.text(-.015, i, f"{_shown(columns[j].name)} is {_shown(text)}", ha="right", va="center", fontsize=9)
     known = f"{_shown(columns[0].name)} is {_shown(label)}"
