@@ -83,7 +83,7 @@ def prompt_rows(
 # %% ../nbs/16_candidates.ipynb #f32bf094
 @dataclass
 class Condition:
-    "What is asked of a column: one value, or what the grammar shall be narrowed to."
+    "A condition on a column: one value, or the part of the grammar that it admits."
     code:int=None # Code of the one value
     text:str=None # Its text, if it is a number that is spelled
     allowed:object=None # What the grammar shall be narrowed to
@@ -162,7 +162,7 @@ def condition_on(
 class BudgetError(RuntimeError):
     """Too few candidate rows were accepted; `counts` has how many were drawn, accepted, and rejected for each reason.
 
-    Where the model wrote freely, `examples` has what it wrote and why that is no row, `[(reason, text)]`.
+    If the model wrote freely, `examples` has rejected texts with reasons, `[(reason, text)]`.
     """
     def __init__(self, message, counts=(), examples=()):
         super().__init__(message)
@@ -170,7 +170,7 @@ class BudgetError(RuntimeError):
         self.examples = list(examples)
 
     def showing(self, examples):
-        "The same error, with up to three examples of what was written, of different reasons where there are."
+        "The same error, with up to three rejected texts, for different reasons if possible."
         by_turns = [e for turn in zip_longest(*examples.values()) for e in zip(examples, turn) if e[1] is not None][:3]
         if not by_turns: return self
         written = "; ".join(f"{text!r} ({why})" for why, text in by_turns)
@@ -361,9 +361,8 @@ def choose(
 ) -> np.ndarray: # Positions of those that are kept, `(n,)`, ascending
     """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left.
 
-    Those with a score of minus infinity come last, whatever the strength. With `marks`, such as which cells are
-    missing, the weights are corrected so that each mark keeps its expected rate.
-    Source: the Gumbel top-n trick (Kool et al., 2019).
+    Those with a score of minus infinity always come last. With `marks`, such as which cells are missing, the weights
+    are corrected so that each mark keeps its expected rate. Source: the Gumbel top-n trick (Kool et al., 2019).
     """
     last = np.isneginf(score)
     weight = np.where(last, -np.inf, strength * np.where(last, 0, score))
@@ -425,8 +424,8 @@ def borderline_rows(
     """Turn rows of other classes into rows of `label`.
 
     The columns that attend most to their label are deleted, one after the other, and filled in by the model. A row is
-    done when `verify` passes it, and given up when its label's probability no longer rises or no column is left.
-    Source: LITO, progressive imputation with self-authentication, as described by others.
+    done when `verify` accepts it. The search gives it up when its label's probability stops rising or no column is
+    left. Source: LITO, progressive imputation with self-authentication, as described by others.
     """
     n, m = codes.shape
     order = permute(n, m - 1, "fix_y", rng)

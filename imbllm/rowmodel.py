@@ -86,7 +86,7 @@ def make_corpus(
     largest:int, # Rows of the largest class in the given table
     settings:Settings, # Resolved settings
     seed:int, # Seed of everything that is drawn later
-    rng:np.random.Generator, # Source of what is drawn now
+    rng:np.random.Generator, # Source of the next draws
 ) -> Corpus: # What the model is to learn
     "Real and interpolated rows as a corpus; classes in equal parts where the settings ask for it."
     batch_size = rows_per_update(codec, settings)
@@ -128,7 +128,7 @@ def n_threads(settings):
     return 1 if settings.embedded else torch.get_num_threads()
 
 def n_drawers(settings, device):
-    """Threads that draw a part of a request each: as many as the user or torch has, if the model is the embedded one.
+    """Threads that draw a part of a request each: the number set by the user or torch, for the embedded model.
 
     They do not wait for one another, so that they lose nothing when cores are shared.
     """
@@ -141,9 +141,9 @@ def n_drawers(settings, device):
 class RowModel:
     """A language model of rows, on codes.
 
-    A row is `1 + d` codes, the label's first; `columns` says what they mean. `codec` maps fields to tokens, `grammar`
-    says what may be written, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for the
-    code of each class that was learned, how often each code of each column occurs, and `history` what training did.
+    A row is `1 + d` codes, the label's first; `columns` gives their meaning. `codec` maps fields to tokens, `grammar`
+    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for
+    the code of each class that was learned, how often each code of each column occurs, and `history` what training did.
     Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
@@ -220,7 +220,7 @@ def relate(self:RowModel,
 
 @patch
 def arranged(self:RowModel, order, known=0):
-    "Orders in which columns that are computed stand behind what they are computed from; `known` fields stay in front."
+    "Orders with computed columns after the columns that they are computed from; `known` fields stay in front."
     return order if self.grammar.relations is None else self.grammar.relations.arranged(order, known)
 
 @patch(as_prop=True)
@@ -245,10 +245,10 @@ def given_numbers(self:RowModel, conditions):
 @patch
 @documented
 def check_given(self:RowModel,
-    grammar:Grammar, # Narrowed to what was asked for
+    grammar:Grammar, # Narrowed to the conditions
     codes:dict, # Codes that every row shall have, `{j: code}`
 ):
-    "Raise `ConditionError`, naming the relation, if no row can have what was asked for."
+    "Raise `ConditionError`, naming the relation, if no row can meet the conditions."
     state = grammar.narrowing(1)
     if state is None: return
     asked = sorted({*codes, *grammar.allowed} & grammar.tied)
@@ -311,7 +311,7 @@ def log_prob(self:RowModel,
 def log_odds(self:RowModel, rows, label, rng, written=None):
     """Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats.
 
-    In the orders in which the rows were `written`, whose probabilities are known, or else in random ones.
+    In the orders in which the rows were `written`, with known probabilities, or else in random ones.
     """
     others = [c for c in self.counts if c != label]
     shares = {c: 1 / len(others) for c in others}
@@ -476,7 +476,7 @@ def narrowed(self:RowModel, allowed, numbers=None):
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
-    "Let the model complete `Rows` whose first `given` fields, in their order, are set."
+    "Let the model complete `Rows`; the first `given` fields of each order are set."
     return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
 
 @patch
@@ -575,7 +575,7 @@ def fill(self:RowModel,
     settings:Settings, # Resolved settings
     seed:int=0, # Seed
 ): # Iterator over `Rows`
-    "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
+    "Fill the missing cells of rows; the present cells are the prompt. Yields the rows, batch by batch, in their order."
     allowed = {j: (-math.inf, math.inf) if self.spells(j) else list(range(self.columns[j].n_present))
                for j in 1 + np.flatnonzero(missing.any(0))}
     grammar, size = self.narrowed(allowed), self.batch_size

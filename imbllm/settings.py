@@ -64,7 +64,7 @@ class Training(BaseEstimator):
 CRITICS = "language model", "in context", "both", "none"
 READS_ROWS = "in context", "both" # critics that need real rows as context
 LIKELIHOODS = "language model", "both" # critics that compare the language model's likelihoods
-STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where nobody set one
+STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where it is not set
 
 # %% ../nbs/17_settings.ipynb #8bc0eabb
 @documented
@@ -220,7 +220,7 @@ class Settings:
 
     @property
     def without_rows(self):
-        "The same where no real rows are at hand: the language model is the critic, unless the user named another."
+        "The same without real rows: the language model is the critic, unless the user named another."
         if "critic" in self.given or not self.reads_rows: return self
         critic = "language model"
         strength = self.critic_strength if "critic_strength" in self.given else STRENGTHS[critic]
@@ -248,7 +248,7 @@ def _has_critic(values, asked):
     return asked.get("critic") == "in context" or values["critic"] != "none" and _compares_classes(values)
 
 def _schedule(values):
-    "Batch size, learning rate and length of the training where nobody set them."
+    "Defaults of batch size, learning rate and length of the training."
     if values["llm"] != "embedded": return PRETRAINED
     return BALANCED if values["finetune_on"] == "major+minor+interpolate" else EMBEDDED
 
