@@ -9,8 +9,8 @@ The tables were chosen by a rule, `qualifies`, before any was measured: those of
 `OUTCOMES` has 20 to 5,000 rare rows, 1 to 35 % of all, and is not told by one other column alone; the data sets of
 scikit-learn of that size, the rarest class against the others; and the paper's ten, uncut, the rarest class against the
 others. A hash of the name, which is also the order of measurement, puts a table into the group `choosing` or
-`confirming`. The weights of the pool, the shares of rows and the rule of choice were settled with the tables `SEEN` in
-view, of both groups; nothing was changed after any other table was measured: those are `unseen`.
+`confirming`. The rule of choice was settled with the tables `SEEN` in view, of both groups. Nothing was changed after
+any other table was measured; the claims are about those.
 
 A cell is a table and one of 5 x 2 splits. At most 1,000 rows train and 1,000 test, stratified. Each cell has three
 folds: every arm is calibrated, and its threshold tuned, on the same held-out predictions. FOLDER keeps the

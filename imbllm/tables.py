@@ -6,6 +6,7 @@
 __all__ = ['Space']
 
 # %% ../nbs/19_tables.ipynb #2fadd093
+import math
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
+from .discovery import LEVEL
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
     _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError, UnknownValueError,
@@ -47,12 +49,12 @@ def given_back(
 
 # %% ../nbs/19_tables.ipynb #1286ef4e
 def _names_of(X):
-    "Names of the columns of a table, in whatever library; none for an array."
+    "Names of the columns of a table of any library; none for an array."
     names = getattr(X, "column_names", getattr(X, "columns", None)) # the first is Arrow's and of data sets
     return [] if names is None or callable(names) else list(names)
 
 def _without_column(X, name):
-    "A table, in whatever library, without a column."
+    "A table of any library without a column."
     if isinstance(X, pd.DataFrame): return X.drop(columns=[name])
     for method in "drop_columns", "remove_columns":
         if hasattr(X, method): return getattr(X, method)([name])
@@ -190,19 +192,22 @@ EXCLUDED = "key", "missing", "drop"
 class Excluded:
     """Columns of a table that are not learned.
 
-    `columns` lists the position of each, what new rows have there (one of `EXCLUDED`), and a `Column` with the last
+    `columns` lists the position of each, its treatment in new rows (one of `EXCLUDED`), and a `Column` with the last
     keys or a missing value.
     """
     def __init__(self,
         columns=(), # `(position, how, Column)` of each
-    ): self.columns = sorted(columns, key=lambda c: c[0])
+        joint=None, # Names of the columns with which a column is a key, `{name: names}`
+    ):
+        self.columns = sorted(columns, key=lambda c: c[0])
+        self.joint = joint or {}
 
     @classmethod
     def of(cls,
         frame:pd.DataFrame, # A table, `(n, d)`
         exclude, # Names, positions or mask of columns, a dictionary that gives each name one of `EXCLUDED`, or None
     ): # -> Excluded
-        "The columns that `exclude` means. Raises `TableError`, naming the column, for what it cannot be filled with."
+        "The columns that `exclude` means. Raises `TableError`, naming the column, if it cannot have these values."
         how = dict(exclude) if isinstance(exclude, dict) else {}
         names = column_names(frame, list(how) if how else exclude, "exclude")
         wrong = {name: h for name, h in how.items() if h not in EXCLUDED}
@@ -212,21 +217,26 @@ class Excluded:
 
     def with_keys(self,
         frame:pd.DataFrame, # The table
-        keys, # Names of columns, or `"auto"`: those that look like keys
+        keys, # Names of the columns of each key, the first of which gets new values; `"auto"` for what looks like keys
     ): # -> Excluded
         "The same and columns of keys, for which new rows get new ones; at least one column is left to be learned."
-        rest = [i for i in self.learnt(frame.shape[1])]
-        if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
-        else: at = [i for i in rest if frame.columns[i] in list(keys)]
-        if isinstance(keys, str) and len(at) == len(rest): at = []
-        new = [(i, *_filling(frame.iloc[:, i].dropna(), "key")) for i in at]
-        return Excluded([*self.columns, *new]) if new else self
+        rest = self.learnt(frame.shape[1])
+        found = {i: list(names) for names in keys if names != "auto" if (i := _place_of_key(frame, names)) in rest}
+        if "auto" in keys:
+            alone = {i: [frame.columns[i]] for i in rest if i not in found and _is_key(frame.iloc[:, i])}
+            if len({*alone, *found}) < len(rest): found |= alone
+            found |= _joint_keys(frame, [i for i in rest if i not in found])
+        new = [(i, *_filling(frame.iloc[:, i].dropna().drop_duplicates(), "key")) for i in found]
+        joint = {names[0]: names[1:] for names in found.values()}
+        return Excluded([*self.columns, *new], self.joint | joint) if new else self
 
     @property
     def names(self): return [col.name for _, _, col in self.columns]
 
     @property
-    def keys(self): return [col.name for _, how, col in self.columns if how == "key"]
+    def keys(self):
+        "Names of the columns of each key, the first of which gets new values."
+        return [[col.name, *self.joint.get(col.name, [])] for _, how, col in self.columns if how == "key"]
 
     def learnt(self,
         d:int, # Columns of the table
@@ -259,7 +269,7 @@ class Excluded:
         def forgotten(how, col):
             if how == "missing": return col
             return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
-        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
+        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns], self.joint)
 
 def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.findall(str(name)))
 
@@ -278,8 +288,57 @@ def _is_key(s):
     except (TableError, TypeError, NotImplementedError): return False # if it is no column, the message comes later
     return True
 
+def _place_of_key(frame, names):
+    "Position of the first of the columns of a key. Raises `TableError` if rows have the same key, or there is none."
+    absent = [name for name in names if name not in frame]
+    if absent: raise TableError(f"relations: the table has no column {absent[0]!r}, which is said to be a key.")
+    if len(names) > 1 and frame[list(names)].duplicated().any():
+        raise TableError(f"relations: {', '.join(map(repr, names))} are no key together: some rows have the same ones.")
+    return frame.columns.get_loc(names[0])
+
+_MOST_OF_ONE = 5 # rows that have the same value of a column, on average, if this is a key together with another one
+
+def _joint_keys(frame, rest):
+    "Columns that are a key together with another one, `{position: names}`, such as an order with the number of a line."
+    out = {}
+    for i in rest:
+        s = frame.iloc[:, i]
+        if not _has_form_of_key(s): continue
+        left = [k for k in rest if k != i and k not in out]
+        k = next((k for k in left if _unique_together(s, frame.iloc[:, k], len(rest))), None)
+        if k is not None: out[i] = [frame.columns[i], frame.columns[k]]
+    return out if len(out) < len(rest) else {}
+
+def _has_form_of_key(s):
+    "Does a column repeat values of which each names a few rows, such as `C00042` or whole numbers?"
+    s = _dense(s)
+    if s.isna().any() or pd.api.types.is_float_dtype(s.dtype) or s.map(type).nunique() > 1: return False
+    try:
+        one = s.drop_duplicates()
+        if not max(20, len(s) / _MOST_OF_ONE) <= len(one) < len(s): return False
+        col = infer_column(one)
+        fresh_keys(col, 1, np.random.default_rng(0))
+    except (TableError, TypeError, NotImplementedError): return False
+    return col.kind in ("numeric", "categorical")
+
+def _unique_together(a, b, tried):
+    """Are pairs of two columns unique, though by chance some would be the same?
+
+    Unless `a` is text or called a key, `b` must number the rows of each value of `a`, as lines of an order are.
+    """
+    try: twice = b.isna().any() or pd.DataFrame(dict(a=a, b=b)).duplicated().any()
+    except (TypeError, NotImplementedError): return False # cells that have no place in a table
+    if twice: return False
+    def alike(s): return (s.value_counts() * (s.value_counts() - 1)).sum() / 2
+    chance = alike(a) * alike(b) / (len(a) * (len(a) - 1) / 2) # pairs that would be the same, on average
+    if chance <= math.log(1000 * tried**2 / LEVEL): return False
+    if not pd.api.types.is_numeric_dtype(a.dtype) or _called_key(a.name): return True
+    if not pd.api.types.is_integer_dtype(b.dtype): return False
+    first = b.groupby(a.to_numpy()).transform("min")
+    return bool((b.groupby(a.to_numpy()).rank() == b - b.min() + 1).all() and (first == b.min()).all())
+
 def _filling(s, how):
-    "What new rows have in the column `s`, and a `Column` of what is needed for that."
+    "Treatment of the column `s` in new rows, and a `Column` of the values that it needs."
     name = as_python(s.name)
     unique = s.is_unique and s.notna().all()
     if how == "drop": return how, Column(name, "categorical", s.iloc[:1])
@@ -354,7 +413,7 @@ class Table:
     def learnt(self,
         X, # A table that has the learned columns, in any order
     ) -> pd.DataFrame: # Those columns, in the order that was learned
-        "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
+        "The learned columns of a table. Raises `ValueError` for a missing or repeated one."
         frame = as_frame(X)
         check_columns(frame)
         if self.is_array and isinstance(X, np.ndarray) and frame.shape[1] != len(self.names):
@@ -395,7 +454,7 @@ class Table:
         state:dict, # What `to_json` gave
         columns:list, # `Column` of each learned column
     ): # -> Table
-        "The table that `to_json` described. Raises `ValueError` for what it cannot have written."
+        "The table that `to_json` described. Raises `ValueError` for anything that it cannot have written."
         for d in state["excluded"]:
             if d["how"] not in EXCLUDED or type(d["at"]) is not int:
                 raise ValueError(f"an excluded column is {d['how']!r} at {d['at']!r}")
@@ -539,13 +598,13 @@ def _check_k(k, most, what):
 class Space:
     """Where rows of mixed types have distances: the share of columns that differ (Gower, 1971), or Euclidean ones.
 
-    Numbers and dates (as counts of their unit) differ by their difference over the reference's range, over 1 if that
-    range is a single value; it may exceed 1 outside the range. Categories differ by 0 or 1; a missing one is a category
-    of its own, and all that the reference does not have are alike. A missing number is at distance 0 from a missing one
-    and `1/2 + |x - 1/2|` from one at the share `x` of the range. The sum over the `d` columns is divided by `d`.
-    With `metric="euclidean"` the differences of the columns are squared, added up, and the distance is the root of the
-    sum: at most the root of `d` inside the ranges.
-    Raises the errors of `infer_schema` for a reference that cannot be used, and `ValueError` for an unknown metric.
+    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range, or
+    by 1 if the range is a single value. Outside the range it may exceed 1. Categories differ by 0 or 1. Missing is a
+    separate category, and all categories that the reference lacks are the same one. A missing number is at distance 0
+    from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over the `d`
+    columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared differences: at
+    most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that cannot be used, and
+    `ValueError` for an unknown metric.
     """
     def __init__(self,
         reference, # Table or `Schema` that says which columns are numbers, and their ranges
@@ -563,9 +622,9 @@ class Space:
     ) -> tuple: # Scaled numbers and marks of missing ones, `(n, 2p)`, and codes of categories, `(n, q)`
         """Points of `n` rows with `p` ordered columns and `q` others.
 
-        They are scaled numbers and marks of missing ones, float64 `(n, 2p)`, and codes of the others, `(n, q)`.
-        Raises `ValueError` for other columns than the reference's, `EmptyTableError` for no rows, `NonFiniteError` for
-        an infinite number and `UnknownValueError` for cells of another kind, such as text in a column of numbers.
+        They are scaled numbers and marks of missing ones, float64 `(n, 2p)`, and codes of the others, `(n, q)`. Raises
+        `ValueError` for other columns than the reference's, and `EmptyTableError` for no rows. An infinite number
+        raises `NonFiniteError`, and a cell of another kind, such as text in a column of numbers, `UnknownValueError`.
         """
         if list(X.columns) != self.schema.names:
             raise ValueError(f"Columns must be {self.schema.names}, in that order; got {list(X.columns)}.")
@@ -642,7 +701,7 @@ def _smallest(D, k):
     return np.sort(np.partition(D, k - 1, axis=1)[:, :k], axis=1)
 
 def _first(D, k):
-    "Positions of the `k` smallest of each line, ascending, and what stands there."
+    "Positions of the `k` smallest values of each line, ascending, and these values."
     order = np.argsort(D, axis=1, kind="stable")[:, :k] if k > 1 else D.argmin(1)[:, None]
     return order, np.take_along_axis(D, order, 1)
 
