@@ -544,9 +544,9 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
 
     By default each of `ARMS` is cross-validated inside the training table: the classifier as it is, with class weights,
     with copies of rare rows; pooled with the opinion of `InContextClassifier`, and with the language model's; with new
-    rows, and with both. The first that is within one standard error of the best, by average precision, is trained.
-    It refuses to use the language model where that gains no more than this: then `refuses_` is true. `choice_` names
-    the arm, `choices_` has the evidence, `verdict_` says it in a sentence.
+    rows, and with both. The first that is within one standard error of the best, by average precision, is trained:
+    `choice_` names it, `choices_` has the evidence, `verdict_` says it in a sentence. The classifier refuses the
+    language model, its rows and its opinion, if they gain no more than that: `refuses_` is true.
 
     Five arguments matter; the others may stay as they are.
 
