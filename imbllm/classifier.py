@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from fastcore.basics import store_attr
@@ -66,6 +67,19 @@ def check_rows(
     if not len(X): raise EmptyTableError("X has 0 rows.")
     return X
 
+def learned_columns(
+    X, # Rows to predict: DataFrame or array
+    names:list, # Columns of the table that was learned
+    named:bool, # Was that a frame?
+): # -> DataFrame or array
+    "Rows with the columns that were learned, in their order. Raises `ValueError` if one is absent."
+    if isinstance(X, pd.DataFrame) and named:
+        absent = [name for name in names if name not in X]
+        if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {names}.")
+        return X[names]
+    same = isinstance(X, pd.DataFrame) == named
+    return X if same else as_frame(X).set_axis(names, axis=1) # columns as they come
+
 # %% ../nbs/22_classifier.ipynb #70a76570
 @dataclass(frozen=True)
 class Arm:
@@ -105,11 +119,41 @@ def class_sums(codes, weight, k):
     "Weight of each class, `(k,)`; with no weights, rows."
     return np.bincount(codes, weight, minlength=k)
 
+class Table(NamedTuple):
+    "Rows to learn."
+    X:object # `(n, d)`: DataFrame, array or sparse matrix
+    labels:pd.Series # `(n,)`
+    codes:np.ndarray # Their positions among the classes, `(n,)`
+    weight:object=None # `(n,)`, or None
+
+    @property
+    def weights(self):
+        "Weights, 1 if there are none."
+        return np.ones(len(self.codes)) if self.weight is None else self.weight
+
+    def taken(self, at):
+        "Some of the rows, by position."
+        weight = None if self.weight is None else self.weight[at]
+        return Table(_safe_indexing(self.X, at), self.labels.iloc[at].reset_index(drop=True), self.codes[at], weight)
+
 class Part:
     """Rows to train on, as each arm has them. The sampler is fitted once, and only if an arm needs it.
 
     `X` is `(n, d)`, `labels` a Series of labels, `codes` their positions among the classes, `weight` `(n,)` or None.
     """
+    @classmethod
+    def of(cls,
+        table:Table, # All rows
+        at:np.ndarray, # Positions of those to train on
+        sampler:ImbLLM, # The sampler; a copy of it is fitted
+        arms:list, # The arms to train
+    ): # -> The part
+        "A part of a table, for some arms."
+        sampler = clone(sampler)
+        if any(arm.rows not in (0, 1) for arm in arms) or table.weight is not None:
+            sampler.set_params(sampling__keep_original=True) # so that given rows come first
+        return cls(*table.taken(at), sampler, any(arm.rows for arm in arms))
+
     def __init__(self, X, labels, codes, weight, sampler, rows):
         self.X = X
         self.labels = labels
@@ -126,8 +170,18 @@ class Part:
         X, y = self.X, self.labels
         if self.rows: X, y = self.sampler.fit_resample(X, y)
         if not self.sampler.__sklearn_is_fitted__(): self.sampler.fit(self.X, self.labels) # even, or no rows wanted
-        self.seconds = time.perf_counter() - start
+        self._seconds = time.perf_counter() - start
         return self.sampler, X, y
+
+    @property
+    def seconds(self):
+        "Seconds to fit the sampler and to draw its rows."
+        return self.rebalanced and self._seconds
+
+    def once(self, name, ask, *args):
+        "What `ask` says, asked once for all arms."
+        if name not in self.said: self.said[name] = ask(*args)
+        return self.said[name]
 
     def _taken(self, X, codes, at):
         "Some rows, their codes and their weights; a new row has the mean weight of its class."
@@ -293,6 +347,28 @@ def tuned_factors(
 _FEWEST = 4 # rows of the rarest class to compare arms on
 _ENOUGH = 3 # folds to compare arms on, if time is short
 
+def stratified_folds(codes, cv, seed):
+    "Which of `cv` folds each row is in, `(n,)`; all in one if the rarest class has too few rows."
+    rarest, fold = np.bincount(codes).min(), np.zeros(len(codes), dtype=int)
+    if cv < 2 or rarest < _FEWEST: return fold
+    cut = StratifiedKFold(min(cv, rarest), shuffle=True, random_state=seed)
+    for f, (_, test) in enumerate(cut.split(codes, codes)): fold[test] = f
+    return fold
+
+def folds_in_time(
+    n:int, # How many folds there are
+    start:float, # When the clock started
+    limit=None, # Seconds, or None
+):
+    "Folds to try, as long as those that are still needed, and the training on all rows, fit into the time."
+    longest = 0
+    for f in range(n if n > 1 else 0):
+        began = time.perf_counter()
+        ahead = max(min(_ENOUGH, n) - f, 1) + 1
+        if limit and began - start + ahead * longest > limit: return
+        yield f
+        longest = max(longest, time.perf_counter() - began)
+
 def criteria(log_p, codes, weight, fold):
     "Scores of the rows of each fold, larger is better: a frame with a line for each fold."
     k, ones = log_p.shape[1], np.ones(len(codes)) if weight is None else weight
@@ -310,61 +386,191 @@ def mean_and_error(gain):
     "Mean of what each fold gained, and its standard error."
     return gain.mean(), gain.std() / len(gain)**.5
 
+def shared_scores(oof, table, fold):
+    "Scores of the arms that were tried on enough folds, on the folds that they share; an empty frame if none was."
+    there = {name: ~np.isnan(p[:, 0]) for name, p in oof.items()}
+    least = max(min(_ENOUGH, fold.max() + 1), 2)
+    enough = [name for name, at in there.items() if len(np.unique(fold[at])) >= least]
+    if not enough: return pd.DataFrame()
+    at = np.all([there[name] for name in enough], axis=0)
+    weight = None if table.weight is None else table.weight[at]
+    scores = {name: criteria(_log(oof[name][at]), table.codes[at], weight, fold[at]) for name in enough}
+    return pd.concat(scores, axis=1)
+
 def doing_less(
     scores:pd.DataFrame, # Of folds and arms, from doing less to doing more; larger is better
+    errors:float=1., # How many standard errors an arm may be behind
 ) -> str: # The arm
-    "The first arm that is at most one standard error behind the best one, and not behind the first arm."
+    "The first arm that is not behind the best by more than the standard error, nor behind the first arm at all."
     mean = scores.mean()
     for name in scores.columns[mean >= mean.iloc[0]]:
         behind, error = mean_and_error(scores[mean.idxmax()] - scores[name])
-        if behind <= error or name == mean.idxmax(): return name
+        if behind <= errors * error or name == mean.idxmax(): return name
+
+# %% ../nbs/22_classifier.ipynb #ba4d5d22
+def evidence(
+    names:list, # The arms
+    scores:pd.DataFrame, # Of those that were tried: folds by (arm, score)
+    seconds:dict, # By arm
+    criterion:str, # By which one was chosen
+    choice:str, # The arm
+) -> pd.DataFrame: # A line for each arm
+    "For each arm its mean scores, what it gained over the first arm, and seconds."
+    rows = pd.DataFrame(index=pd.Index(names, name="arm"), dtype=float,
+                        columns=["average_precision", "log_loss", "gain", "se"])
+    for name in scores.columns.unique(0):
+        own = scores[name]
+        gain = mean_and_error(own[criterion] - scores[scores.columns[0][0]][criterion])
+        rows.loc[name] = own.average_precision.mean(), -own.log_loss.mean(), *gain
+    folds = [len(scores) if name in scores else 0 for name in names]
+    return rows.assign(folds=folds, seconds=pd.Series(seconds), chosen=rows.index == choice)
 
 def in_words(gain, error, criterion):
     "A gain as people write it."
     def short(x, sign=""): return f"{x:{sign}.3f}".replace("0.", ".", 1)
     return f"{criterion.replace('_', ' ')} {short(gain, '+')} ± {short(error)}"
 
+_TRAINED = {"as it is": "without", "class weight": "with class weights", "bootstrap": "with copies of real rows",
+            "in context": "with the opinion of a network in context"}
+
+def compared(choices, choice, criterion):
+    "What a comparison says of new rows, in words."
+    def gained(name): return in_words(*choices.loc[name, ["gain", "se"]], criterion)
+    asking = [name for name in choices.index[choices.folds > 0] if ARMS[name].asks]
+    if ARMS[choice].asks: return f"{choice[0].upper()}{choice[1:]} gained {gained(choice)}: trained with that."
+    if not asking: return f"New rows were not tried: trained {_TRAINED[choice]}."
+    best = choices.loc[asking, "gain"].idxmax()
+    end = f": trained {_TRAINED[choice]}."
+    if choice == choices.index[0]: return f"New rows were worth nothing here ({gained(best)}){end}"
+    return f"New rows were worth no more ({gained(best)}) than {choice} ({gained(choice)}){end}"
+
 def verdict(
     choices:pd.DataFrame, # Evidence for each arm
     choice:str, # The arm
     criterion:str, # By which it was chosen
+    rarest:int, # Rows of the rarest class
 ) -> str: # A sentence
-    "What the comparison says of new rows, in words."
-    def gained(name): return in_words(*choices.loc[name, ["gain", "se"]], criterion)
-    trained = {"as it is": "without", "class weight": "with class weights", "bootstrap": "with copies of real rows",
-               "in context": "with the opinion of a network in context"}
-    asking = [name for name in choices.index[choices.folds > 0] if ARMS[name].asks]
-    if ARMS[choice].asks: return f"{choice[0].upper()}{choice[1:]} gained {gained(choice)}: trained with that."
-    if not asking: return f"New rows were not tried: trained {trained[choice]}."
-    best = choices.loc[asking, "gain"].idxmax()
-    end = f": trained {trained[choice]}."
-    if choice == choices.index[0]: return f"New rows were worth nothing here ({gained(best)}){end}"
-    return f"New rows were worth no more ({gained(best)}) than {choice} ({gained(choice)}){end}"
+    "The outcome in a sentence."
+    if len(choices) == 1: return f"Trained {choice!r}, the only arm."
+    if rarest < _FEWEST: return f"The rarest class has {rarest} rows, too few to compare on: trained {choice}."
+    if not choices.folds.any(): return f"There was no time to compare arms: trained {choice}."
+    return compared(choices, choice, criterion)
+
+# %% ../nbs/22_classifier.ipynb #ff5b304d
+def arms_to_compare(
+    arms, # Names, one name, or "auto"
+    estimator, # The classifier
+    weighted:bool, # Do rows have weights?
+) -> list: # Names, from doing less to doing more
+    "The arms to compare. Raises `ValueError` for one that is unknown, and for weights that the classifier cannot take."
+    asked = [arms] if isinstance(arms, str) else list(arms)
+    if wrong := [name for name in asked if name not in ("auto", *ARMS)] or ["none"] * (not asked):
+        raise ValueError(f"arms must be 'auto' or some of {', '.join(ARMS)}; got {wrong[0]!r}.")
+    names = [name for name in ARMS if name in asked or "auto" in asked]
+    if weight_name(estimator): return names
+    unweighted = [name for name in names if not ARMS[name].weighted]
+    if unweighted and not weighted: return unweighted
+    raise ValueError(f"{estimator!r} takes no sample_weight in fit, so rows cannot be weighted.")
+
+def opinion_shares(
+    arm:Arm, # A way to train
+    weight=None, # What the user wants for the language model
+    context_weight=None, # What the user wants for the network in context
+) -> tuple: # Shares of the language model's and of the network's opinion
+    "How much others' opinions count in an arm: what the user wants, or what the arm says."
+    if not arm.model:
+        context = arm.context if context_weight is None else context_weight
+        return 0, context if arm.context else 0
+    if weight is None and context_weight is None: return arm.model, arm.context
+    return .5 if weight is None else weight, context_weight or 0
+
+def check_shares(weight, context_weight):
+    own, other = opinion_shares(ARMS["rows and pool"], weight, context_weight)
+    if own + other <= 1: return
+    raise ValueError("weight and context_weight must sum to at most 1, the classifier's share is the rest; got "
+                     f"{own} and {other}.")
+
+def default_estimator(schema, seed):
+    "XGBoost on the numbers of a table."
+    numbers = FunctionTransformer(schema_numbers, kw_args=dict(schema=schema))
+    return make_pipeline(numbers, xgboost.XGBClassifier(random_state=seed, n_jobs=1))
+
+def label_first_sampler(sampler, seed):
+    "The sampler to fit, by default `ImbLLM`. Raises `ValueError` for one that has no opinion on a row."
+    fresh = ImbLLM(random_state=seed, verbose=0) if sampler is None else clone(sampler)
+    if fresh.settings.compares_classes: return fresh
+    raise ValueError(f"sampler={sampler!r} does not learn every class with the label first, so it has no opinion on a "
+                     f"row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one of "
+                     f"{', '.join(LABEL_FIRST)}.")
+
+def without_excluded(X, sampler):
+    "A table without the columns that its sampler excludes: neither it nor the classifier learns them; and the sampler."
+    frame = as_frame(X)
+    excluded = tables.Excluded.of(frame, sampler.exclude).with_keys(frame, stated_keys(sampler.settings.relations))
+    if not excluded.columns: return X, sampler
+    categorical = column_names(frame, sampler.categorical_features, "categorical_features")
+    X = frame.iloc[:, excluded.learnt(frame.shape[1])]
+    return X, sampler.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
+
+def weighted_rows(X, y, weight):
+    "The rows whose weight is not 0, their labels and weights."
+    if weight is None: return X, y, None
+    weight = _check_sample_weight(weight, X, ensure_non_negative=True)
+    at = np.flatnonzero(weight)
+    return _safe_indexing(X, at), y[at], weight[at]
+
+def costs_of(
+    scoring:dict, # What missing a row of a class costs, by class; 1 for others
+    classes:np.ndarray, # The classes
+) -> np.ndarray: # Costs `(k,)`
+    "What an error on a row of each class costs. Raises `ValueError` for unknown classes, and costs of 0 and below."
+    known = classes.tolist()
+    if all(c in known and cost > 0 for c, cost in scoring.items()):
+        return np.array([float(scoring.get(c, 1)) for c in known])
+    raise ValueError(f"scoring must give classes of y, {known}, a cost above 0 each; got {scoring}.")
+
+def pooled(p, opinions):
+    "A classifier's probabilities pooled with opinions, each against all before it."
+    left = 1 - sum(weight for weight, _ in opinions)
+    for weight, q in opinions:
+        left += weight
+        p = opinion_pool(p, q, weight / left)
+    return p
 
 # %% ../nbs/22_classifier.ipynb #fe0ad746
 @documented
 class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     """A classifier that chooses, on its training rows, whether the rows and the opinion of `ImbLLM` are worth having.
 
-    Each of `ARMS` is cross-validated inside the training table. The arms are the classifier alone, with class weights,
-    with copies of rare rows, pooled with `InContextClassifier` or with the language model, with new rows, and with
-    both. It trains the first arm that is within one standard error of the best. `choice_` is its name, `choices_` the
-    evidence, `verdict_` a sentence, and `refuses_` is True if it needs no language model. One arm by name is trained
-    without comparing; `arms="rows and pool"` rebalances the table and pools in any case.
+    By default each of `ARMS` is cross-validated inside the training table: the classifier as it is, with class weights,
+    with copies of rare rows; pooled with the opinion of `InContextClassifier`, and with the language model's; with new
+    rows, and with both. The first that is within one standard error of the best, by average precision, is trained.
+    It refuses to use the language model where that gains no more than this: then `refuses_` is true. `choice_` names
+    the arm, `choices_` has the evidence, `verdict_` says it in a sentence.
 
-    `predict_proba` gives probabilities at the natural prevalence, calibrated on held-out rows. `predict` gives the most
-    probable class, or with `scoring` the one that is best for a score or for the costs of errors. With one arm and no
-    `scoring` it holds nothing out, and probabilities are those of the rebalanced table: for each class p_classifier^(1
-    - weight) x p_model^weight, renormalised. For the model, all classes are equally frequent. With a `context_weight`
-    there is a third opinion, that of `InContextClassifier`; to it, too, every class is as frequent as any other. With
-    that opinion, as in the arms "in context" and "pool", the fitted object keeps the real rows.
+    Five arguments matter; the others may stay as they are.
 
-    `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one (XGBoost) gets them as
-    numbers. After fitting, `sampler_` is the fitted sampler (None if not needed) and `estimator_` the classifier (its
-    labels are positions in `classes_`). `oof_` has each arm's probabilities for held-out rows, and `factors_` the
-    factors by which `predict` multiplies probabilities. To search over the sampler's arguments, pass one:
-    `sampler=ImbLLM()`. Raises `ValueError` for a single class, for a sampler that does not learn every class with the
-    label first, and for weights of rows that the classifier does not take.
+    - `estimator`: the classifier, any of scikit-learn with `predict_proba`; by default XGBoost.
+    - `arms`: what to choose among, `"auto"` for all. One name is trained without comparing; with
+      `arms="rows and pool"` the table is rebalanced, and opinions pooled, in any case.
+    - `scoring`: what `predict` shall be good at, such as `"f1"`, or what errors cost, such as `{"ill": 10}`; by default
+      it gives the most probable class.
+    - `time_limit`: seconds; by default none. What does not fit in is left out, the arms that do more first.
+    - `random_state`: two fits with one seed give the same.
+
+    `predict_proba` gives probabilities at the natural prevalence, calibrated on the rows that were held out where that
+    helped. With one arm and no `scoring` nothing is held out, and probabilities are those of the rebalanced table: for
+    each class p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every class is as frequent as any
+    other. With a `context_weight` there is a third opinion, that of `InContextClassifier`; to it, too, every class is
+    as frequent as any other. With that opinion, as in the arms "in context" and "pool", the fitted object keeps the
+    real rows.
+
+    `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one gets them as numbers. After
+    fitting, `sampler_` is the fitted sampler (None where it is not needed), `estimator_` the classifier (its labels are
+    positions in `classes_`), `oof_` has each arm's probabilities for rows that were held out and `factors_` what
+    `predict` multiplies probabilities with. To search over the sampler's arguments, pass one: `sampler=ImbLLM()`.
+    Raises `ValueError` for a single class, for a sampler that does not learn every class with the label first, and for
+    weights of rows that the classifier does not take.
     """
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
@@ -406,173 +612,94 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         "Choose an arm, train it on all rows; returns `self`."
         start = time.perf_counter()
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
-        self._check_weights()
+        check_shares(self.weight, self.context_weight)
+        table = self._training_table(X, y, sample_weight)
+        self._compare(table, start)
+        self._train(table)
+        return self
+
+    def _training_table(self, X, y, weight):
+        "The rows to learn, checked; sets what is known of them: classes, schema, shares."
         X, y = tables.split_target(X, y)
         name, y = getattr(y, "name", None), column_or_1d(y, warn=True)
         X = self._checked(X, reset=True)
         tables.check_labels(X, y)
         y = tables.natural_labels(y)
         check_classification_targets(y)
-        X, y, weight = self._that_count(X, y, sample_weight)
+        X, y, weight = weighted_rows(X, y, weight)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:
             raise ValueError(f"y has one class, {as_python(self.classes_[0])!r}; a classifier needs at least two.")
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        X, self._sampler = self._without_excluded(X, self._fresh_sampler())
+        X, self._sampler = without_excluded(X, label_first_sampler(self.sampler, self.seed_))
         frame = as_frame(X)
         categorical = column_names(frame, self._sampler.categorical_features, "categorical_features")
         self.schema_ = infer_schema(frame, list(categorical) or None)
-        table = X, pd.Series(y, name=name), codes, weight
-        names = self._arm_names(table[-1])
-        self._choose(table, names, start)
-        self._train(table)
-        return self
+        shares = class_sums(codes, weight, len(self.classes_))
+        self._natural = shares / shares.sum()
+        return Table(X, pd.Series(y, name=name), codes, weight)
+
+    # --- choosing ---
+
+    def _compare(self, table, start):
+        "Cross-validate the arms, choose one, and say why."
+        names = arms_to_compare(self.arms, self._fresh_estimator(), table.weight is not None)
+        self._holds_out = len(names) > 1 or self.scoring is not None or bool(self.calibrate)
+        fold = stratified_folds(table.codes, self.cv if self._holds_out else 1, self.seed_)
+        self.oof_, seconds = self._cross_validated(table, names, fold, start)
+        scores = shared_scores(self.oof_, table, fold)
+        self.choice_ = doing_less(scores.xs(self.criterion, axis=1, level=1)) if scores.size else names[0]
+        self.choices_ = evidence(names, scores, seconds, self.criterion, self.choice_)
+        self.refuses_ = bool(len(names) > 1 and not ARMS[self.choice_].asks)
+        self.verdict_ = verdict(self.choices_, self.choice_, self.criterion, np.bincount(table.codes).min())
+        self._decide(table, fold)
+
+    def _cross_validated(self, table, names, fold, start):
+        "Probabilities of each arm for rows of the folds it could be tried on, and the seconds that took."
+        oof = {name: np.full((len(fold), len(self.classes_)), np.nan) for name in names}
+        seconds = dict.fromkeys(names, 0.)
+        for asking in False, True:
+            some = [name for name in names if ARMS[name].asks == asking]
+            for f in folds_in_time(fold.max() + 1 if some else 0, start, self.time_limit):
+                test = np.flatnonzero(fold == f)
+                part = Part.of(table, np.flatnonzero(fold != f), self._sampler, [ARMS[name] for name in some])
+                for name in some:
+                    oof[name][test], taken = self._tried(part, ARMS[name], _safe_indexing(table.X, test))
+                    seconds[name] += taken
+        return oof, seconds
+
+    def _tried(self, part, arm, X):
+        "Probabilities of an arm that is trained on a part, for other rows, and seconds."
+        shared = part.seconds if arm.asks else 0 # of the sampler, whoever was the first to fit it
+        began = time.perf_counter()
+        opinions = self._opinions(arm, lambda: part.once("own", self._model_proba, part.rebalanced[0], X),
+                                  lambda: part.once("other", self._context_proba, part, X))
+        p = np.exp(self._natural_log(X, *self._fitted(part, arm), opinions))
+        return p, shared + time.perf_counter() - began
+
+    def _decide(self, table, fold):
+        "Calibrate the chosen arm's probabilities and tune the decision, on rows that were held out."
+        self.calibrator_, self.factors_ = None, np.ones(len(self.classes_))
+        costs = isinstance(self.scoring, dict)
+        if costs: self.factors_ = costs_of(self.scoring, self.classes_)
+        at = ~np.isnan(self.oof_[self.choice_][:, 0])
+        if not at.any(): return
+        log_p, codes, weight = _log(self.oof_[self.choice_][at]), table.codes[at], table.weights[at]
+        if self.calibrate is not False: self.calibrator_ = validated_calibrator(log_p, codes, weight, fold[at])
+        if self.scoring is None or costs: return
+        weight = None if table.weight is None else weight
+        score = label_score(self.scoring, self.classes_, int(np.bincount(codes).argmin()), weight)
+        self.factors_ = tuned_factors(np.exp(self._calibrated(log_p)), codes, score)
+
+    # --- what is trained ---
 
     def _train(self, table):
         "Train the chosen arm on all rows."
         arm = ARMS[self.choice_]
-        part = self._part(table, np.arange(len(table[2])), [arm])
+        part = Part.of(table, np.arange(len(table.codes)), self._sampler, [arm])
         self.sampler_ = part.rebalanced[0] if arm.asks else None
         self.estimator_, self._prior = self._fitted(part, arm)
         self.reader_ = self._reader(part) if self._shares(arm)[1] else None
-
-    # --- choosing ---
-
-    def _arm_names(self, weight):
-        "The arms to compare, from doing less to doing more."
-        asked = [self.arms] if isinstance(self.arms, str) else list(self.arms)
-        if wrong := [name for name in asked if name not in ("auto", *ARMS)] or ["none"] * (not asked):
-            raise ValueError(f"arms must be 'auto' or some of {', '.join(ARMS)}; got {wrong[0]!r}.")
-        names = [name for name in ARMS if name in asked or "auto" in asked]
-        takes = weight_name(self._fresh_estimator())
-        if takes or weight is None and len(names) > 1: # who takes no weights cannot be weighted by class
-            return [name for name in names if takes or not ARMS[name].weighted]
-        if weight is None and not ARMS[names[0]].weighted: return names
-        raise ValueError(f"{self.estimator!r} takes no sample_weight in fit, so rows cannot be weighted.")
-
-    def _that_count(self, X, y, weight):
-        "The rows whose weight is not 0, their labels and weights."
-        if weight is None: return X, y, None
-        weight = _check_sample_weight(weight, X, ensure_non_negative=True)
-        at = np.flatnonzero(weight)
-        return _safe_indexing(X, at), y[at], weight[at]
-
-    def _choose(self, table, names, start):
-        "Compare the arms, and set the choice, the calibrator and the factors."
-        codes, weight = table[2:]
-        shares = class_sums(codes, weight, len(self.classes_))
-        self._natural = shares / shares.sum()
-        self._holds_out = len(names) > 1 or self.scoring is not None or bool(self.calibrate)
-        fold = self._folds(codes) if self._holds_out else np.zeros(len(codes), dtype=int)
-        self.oof_, seconds = self._out_of_fold(table, names, fold, start)
-        scores = self._shared_scores(codes, weight, fold)
-        some = len(scores.columns) > 0
-        self.choice_ = doing_less(scores.xs(self.criterion, axis=1, level=1)) if some else names[0]
-        self.choices_ = self._evidence(names, scores, seconds)
-        self.refuses_ = bool(len(names) > 1 and not ARMS[self.choice_].asks)
-        self.verdict_ = self._said(names, codes)
-        self._decide(codes, weight, fold)
-
-    def _folds(self, codes):
-        "Which fold each row is in; all in one if the rarest class has too few rows."
-        rarest, fold = np.bincount(codes).min(), np.zeros(len(codes), dtype=int)
-        if rarest < _FEWEST: return fold
-        cut = StratifiedKFold(min(self.cv, rarest), shuffle=True, random_state=self.seed_)
-        for f, (_, test) in enumerate(cut.split(codes, codes)): fold[test] = f
-        return fold
-
-    def _out_of_fold(self, table, names, fold, start):
-        "Probabilities of each arm for rows of the folds it could be tried on, and the seconds that took."
-        oof = {name: np.full((len(fold), len(self.classes_)), np.nan) for name in names}
-        seconds, k = dict.fromkeys(names, 0.), fold.max() + 1
-        for asking in False, True:
-            some = [name for name in names if ARMS[name].asks == asking]
-            longest = 0
-            for f in range(k if some and k > 1 else 0):
-                began = time.perf_counter()
-                ahead = max(min(_ENOUGH, k) - f, 1) + 1 # folds until there are enough, and the training on all rows
-                if self.time_limit and began - start + ahead * longest > self.time_limit: break
-                part, test = self._part(table, fold != f, [ARMS[n] for n in some]), np.flatnonzero(fold == f)
-                for name in some: oof[name][test] = self._timed_fold(part, table[0], test, name, seconds)
-                longest = max(longest, time.perf_counter() - began)
-        return oof, seconds
-
-    def _timed_fold(self, part, X, test, name, seconds):
-        "Probabilities of an arm for the rows of a fold; the seconds are added."
-        arm, X = ARMS[name], _safe_indexing(X, test)
-        if arm.asks: seconds[name] += part.rebalanced and part.seconds # whoever shares it
-        began = time.perf_counter()
-        p = np.exp(self._natural_log(X, *self._fitted(part, arm), self._opinions(part, X, arm)))
-        seconds[name] += time.perf_counter() - began
-        return p
-
-    def _shared_scores(self, codes, weight, fold):
-        "Scores of the arms that were tried on enough folds, on the folds that they share."
-        there = {name: ~np.isnan(p[:, 0]) for name, p in self.oof_.items()}
-        enough = [n for n, at in there.items() if len(np.unique(fold[at])) >= max(min(_ENOUGH, fold.max() + 1), 2)]
-        if not enough: return pd.DataFrame()
-        at = np.all([there[n] for n in enough], axis=0)
-        weight = weight if weight is None else weight[at]
-        return pd.concat({n: criteria(_log(self.oof_[n][at]), codes[at], weight, fold[at]) for n in enough}, axis=1)
-
-    def _evidence(self, names, scores, seconds):
-        "A line for each arm: its mean scores, its gain over the first arm, and seconds."
-        rows = []
-        for name in names:
-            tried, row = name in scores, dict(arm=name, average_precision=np.nan, log_loss=np.nan, gain=np.nan)
-            row["se"] = np.nan
-            if tried:
-                own, first = scores[name], scores[scores.columns[0][0]]
-                gain, error = mean_and_error(own[self.criterion] - first[self.criterion])
-                row |= dict(average_precision=own.average_precision.mean(), log_loss=-own.log_loss.mean(), gain=gain,
-                            se=error)
-            rows.append(row | dict(folds=len(scores) if tried else 0, seconds=seconds[name],
-                                   chosen=name == self.choice_))
-        return pd.DataFrame(rows).set_index("arm")
-
-    def _said(self, names, codes):
-        "The outcome in a sentence."
-        rarest = np.bincount(codes).min()
-        if len(names) == 1: return f"Trained {names[0]!r}, the only arm."
-        if rarest < _FEWEST: return f"The rarest class has {rarest} rows, too few to compare on: trained {names[0]}."
-        if not self.choices_.folds.any(): return f"There was no time to compare arms: trained {names[0]}."
-        return verdict(self.choices_, self.choice_, self.criterion)
-
-    def _decide(self, codes, weight, fold):
-        "Calibrate the chosen arm's probabilities and tune the decision, on rows that were held out."
-        self.calibrator_, self.factors_ = None, np.ones(len(self.classes_))
-        if isinstance(self.scoring, dict): self.factors_ = self._costs()
-        at = ~np.isnan(self.oof_[self.choice_][:, 0])
-        if not at.any(): return
-        log_p, codes, weight = _log(self.oof_[self.choice_][at]), codes[at], weight if weight is None else weight[at]
-        if self.calibrate is not False:
-            ones = np.ones(len(codes)) if weight is None else weight
-            self.calibrator_ = validated_calibrator(log_p, codes, ones, fold[at])
-        if self.scoring is None or isinstance(self.scoring, dict): return
-        score = label_score(self.scoring, self.classes_, int(np.bincount(codes).argmin()), weight)
-        self.factors_ = tuned_factors(np.exp(self._calibrated(log_p)), codes, score)
-
-    def _costs(self):
-        "What an error on a row of each class costs, `(k,)`."
-        known = self.classes_.tolist()
-        wrong = [c for c, cost in self.scoring.items() if c not in known or not cost > 0]
-        if not wrong: return np.array([float(self.scoring.get(c, 1)) for c in known])
-        raise ValueError(f"scoring must give classes of y, {known}, a cost above 0 each; got {self.scoring}.")
-
-    def _calibrated(self, log_p): return log_p if self.calibrator_ is None else calibrated(log_p, *self.calibrator_)
-
-    # --- what is trained ---
-
-    def _part(self, table, at, arms):
-        "Some rows to train on."
-        X, labels, codes, weight = table
-        at = np.flatnonzero(at) if at.dtype == bool else at
-        sampler = clone(self._sampler)
-        if any(arm.rows not in (0, 1) for arm in arms) or weight is not None:
-            sampler.set_params(sampling__keep_original=True) # so that given rows come first
-        labels = labels.iloc[at].reset_index(drop=True)
-        return Part(_safe_indexing(X, at), labels, codes[at], weight if weight is None else weight[at], sampler,
-                    any(arm.rows for arm in arms))
 
     def _fitted(self, part, arm):
         "The classifier of an arm, and the shares of the classes that it learned."
@@ -580,105 +707,63 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         prior = class_sums(codes, weight, len(self.classes_))
         return fitted_estimator(self._fresh_estimator(), X, codes, weight), prior / prior.sum()
 
+    def _fresh_estimator(self):
+        return default_estimator(self.schema_, self.seed_) if self.estimator is None else clone(self.estimator)
+
     def _reader(self, part):
+        "The network in context, with the rows of a part to read."
         reader = InContextClassifier(categorical_features=self._sampler.categorical_features, random_state=self.seed_)
         return reader.fit(part.X, part.labels)
 
-    def _shares(self, arm):
-        "Weights of the language model's and of the network's opinion in an arm."
-        context = arm.context if self.context_weight is None else self.context_weight
-        if not arm.model: return 0, context if arm.context else 0
-        if self.weight is None and self.context_weight is None: return arm.model, arm.context
-        return .5 if self.weight is None else self.weight, self.context_weight or 0
+    # --- opinions ---
 
-    def _check_weights(self):
-        own, other = self._shares(ARMS["rows and pool"])
-        if own + other <= 1: return
-        raise ValueError("weight and context_weight must sum to at most 1, the classifier's share is the rest; got "
-                         f"{own} and {other}.")
+    def _shares(self, arm): return opinion_shares(arm, self.weight, self.context_weight)
 
-    def _fresh_sampler(self):
-        "The sampler to fit. Raises `ValueError` for one that has no opinion on a row."
-        sampler = ImbLLM(random_state=self.seed_, verbose=0) if self.sampler is None else clone(self.sampler)
-        if sampler.settings.compares_classes: return sampler
-        raise ValueError(f"sampler={self.sampler!r} does not learn every class with the label first, so it has no "
-                         f"opinion on a row; its finetune_on must be one of {', '.join(ALL_ROWS)}, its permutation one "
-                         f"of {', '.join(LABEL_FIRST)}.")
-
-    def _fresh_estimator(self):
-        if self.estimator is not None: return clone(self.estimator)
-        numbers = FunctionTransformer(schema_numbers, kw_args=dict(schema=self.schema_))
-        return make_pipeline(numbers, xgboost.XGBClassifier(random_state=self.seed_, n_jobs=1))
-
-    def _without_excluded(self, X, sampler):
-        "`X` without the columns that the sampler excludes (sampler and classifier do not learn them), and the sampler."
-        frame = as_frame(X)
-        excluded = tables.Excluded.of(frame, sampler.exclude).with_keys(frame, stated_keys(sampler.settings.relations))
-        if not excluded.columns: return X, sampler
-        categorical = column_names(frame, sampler.categorical_features, "categorical_features")
-        X = frame.iloc[:, excluded.learnt(frame.shape[1])]
-        return X, sampler.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
-
-    def _checked(self, X, reset=False):
-        "A checked table; one to predict gets the columns of the one that was learned, in their order."
-        X = check_rows(X)
-        validate_data(self, X=X, reset=reset, skip_check_array=True)
-        if reset:
-            self._of_frame = isinstance(X, pd.DataFrame)
-            return X
-        names = self.schema_.names
-        if isinstance(X, pd.DataFrame) and self._of_frame:
-            absent = [n for n in names if n not in X]
-            if absent: raise ValueError(f"X lacks the column {absent[0]!r}; it needs {names}.")
-            return X[names]
-        if isinstance(X, pd.DataFrame) or self._of_frame: # only one of the two has names: as they come
-            return as_frame(X).set_axis(names, axis=1)
-        return X
-
-    # --- prediction ---
-
-    def _opinions(self, part, X, arm):
-        "Weights and probabilities of others in an arm, for rows of a fold; each is asked once."
-        self._check_weights()
-        asked = [("own", lambda: self._model_proba(part.rebalanced[0], X)),
-                 ("other", lambda: self._reader(part).even_proba(X))]
-        wanted = [(weight, *who) for weight, who in zip(self._shares(arm), asked) if weight]
-        for _, name, ask in wanted:
-            if name not in part.said: part.said[name] = ask()
-        return [(weight, part.said[name]) for weight, name, _ in wanted]
-
-    def _natural_log(self, X, estimator, prior, opinions):
-        "Log-probabilities at natural prevalence, before calibration."
-        return natural_log_proba(estimator.predict_proba(X), prior, self._natural, opinions)
+    def _opinions(self, arm, own, other):
+        "Weights and probabilities of others in an arm; `own` and `other` ask the language model and the network."
+        return [(weight, ask()) for weight, ask in zip(self._shares(arm), (own, other)) if weight]
 
     def _model_proba(self, sampler, X):
         "The language model's opinion."
         own = sampler.label_proba(X, self.orders, self.seed_)
         return own[:, np.argsort(np.searchsorted(self.classes_, sampler.classes_))]
 
+    def _context_proba(self, part, X): return self._reader(part).even_proba(X)
+
+    # --- prediction ---
+
+    def _checked(self, X, reset=False):
+        "A checked table; one to predict gets the columns of the one that was learned, in their order."
+        X = check_rows(X)
+        validate_data(self, X=X, reset=reset, skip_check_array=True)
+        if not reset: return learned_columns(X, self.schema_.names, self._of_frame)
+        self._of_frame = isinstance(X, pd.DataFrame)
+        return X
+
     def _asked(self, X):
         "Rows as the classifier learned them, and weights and probabilities of others."
         check_is_fitted(self)
         X = self._checked(X)
-        self._check_weights()
-        as_fitted = X if self._of_frame or not isinstance(X, pd.DataFrame) else X.to_numpy()
-        own, other = self._shares(ARMS[self.choice_])
-        if other and self.reader_ is None:
+        check_shares(self.weight, self.context_weight)
+        arm = ARMS[self.choice_]
+        if self._shares(arm)[1] and self.reader_ is None:
             raise ValueError("context_weight was 0 when this was fitted, so no rows were kept as context; fit again.")
-        opinions = [(own, self._model_proba(self.sampler_, X))] if own else []
-        if other: opinions.append((other, self.reader_.even_proba(X)))
-        return as_fitted, opinions
+        opinions = self._opinions(arm, lambda: self._model_proba(self.sampler_, X), lambda: self.reader_.even_proba(X))
+        return X if self._of_frame or not isinstance(X, pd.DataFrame) else X.to_numpy(), opinions
 
-    def _log_proba(self, X, opinions):
-        return self._calibrated(self._natural_log(X, self.estimator_, self._prior, opinions))
+    def _natural_log(self, X, estimator, prior, opinions):
+        "Log-probabilities at natural prevalence, before calibration."
+        return natural_log_proba(estimator.predict_proba(X), prior, self._natural, opinions)
+
+    def _calibrated(self, log_p): return log_p if self.calibrator_ is None else calibrated(log_p, *self.calibrator_)
+
+    def _natural_proba(self, X, opinions):
+        return np.exp(self._calibrated(self._natural_log(X, self.estimator_, self._prior, opinions)))
 
     def _proba(self, X, opinions):
-        if self._holds_out and self.calibrate is not False: return np.exp(self._log_proba(X, opinions))
-        p, left = self.estimator_.predict_proba(X), 1 - sum(weight for weight, _ in opinions)
-        for weight, q in opinions: # each opinion against all before it
-            left += weight
-            p = opinion_pool(p, q, weight / left)
-        return p
+        "At natural prevalence where rows were held out, else as the classes were learned."
+        if self._holds_out and self.calibrate is not False: return self._natural_proba(X, opinions)
+        return pooled(self.estimator_.predict_proba(X), opinions)
 
     def predict_proba(self,
         X, # Rows `(n, d)`
@@ -690,8 +775,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         X, # Rows `(n, d)`
     ) -> np.ndarray: # Labels `(n,)`
         "The most probable class of each row, or with `scoring` the one that is best for that."
-        X, opinions = self._asked(X)
-        p = self._proba(X, opinions) if self.scoring is None else np.exp(self._log_proba(X, opinions)) * self.factors_
+        asked = self._asked(X)
+        p = self._proba(*asked) if self.scoring is None else self._natural_proba(*asked) * self.factors_
         return self.classes_[p.argmax(1)]
 
     def __sklearn_tags__(self):

@@ -15,7 +15,7 @@ import pandas as pd
 from .core import documented
 from imbllm.relations import (
     DATE_PARTS, AtMost, Cells, Combinations, DatePart, Decides, Formula, Key, MissingPattern, MissingTogether,
-    MissingWhere, OneHot, Predicate, Product, Relation, RelationError, Relations, Sum, _in_order, _is_binary,
+    MissingWhere, OneHot, Predicate, Product, Relation, RelationError, Relations, Sum, SumAtMost, _in_order, _is_binary,
     moments_of)
 
 # %% ../nbs/05_discovery.ipynb #05c00002
@@ -25,6 +25,8 @@ _FIRST = 1000 # rows that are looked at first
 _SORTS = 14 # sorts of rules that are looked for, each with its share of the level
 
 def _bar(tests): return math.log(_SORTS * max(tests, 1) / LEVEL)
+
+def _high_bar(tests): return _bar(1000 * tests) # for sorts of rules that rows show clearly: they need hardly any level
 
 def _log_shares(sizes, shares):
     "Log-probability that groups of such `sizes` draw one value each, which has such `shares`."
@@ -318,7 +320,15 @@ def _follows(a, b, strict, found, formulas, search):
             if not strict or found[a, c][1] or found[c, b][1]: return True
     for r in formulas:
         if isinstance(r, Sum) and _sum_says(r, a, b, strict): return True
+        if isinstance(r, SumAtMost) and _limit_says(search, r, a, b, strict): return True
     return False
+
+def _limit_says(search, r, a, b, strict):
+    "Does `a + others <= b` say that `a <= b`, because the others are there and not negative?"
+    if r.at[-1] != b or a not in r.at[:-1]: return False
+    others = [j for j in r.at[:-1] if j != a]
+    least = sum(search.cells.scale(j).low for j in others)
+    return all(search.gaps[j] < 0 for j in others) and (least > 0 or not strict)
 
 def _sum_says(r, a, b, strict):
     "Does a sum and the ranges of its columns say that `a <= b`?"
@@ -331,6 +341,62 @@ def _sum_says(r, a, b, strict):
         least = sign * r.constant + sum(e.min() for e in ends)
         return least > 0 if strict else least >= 0
     return False
+
+# %% ../nbs/05_discovery.ipynb #9afde3bd
+_LIMITED = 40 # columns of numbers up to which limits of sums are looked for
+_PARTS = 300 # sets of three, and of four, columns of which that many are tried
+
+def _find_limits(search, formulas):
+    "Sums of columns that are at most another column, or 1 or 100."
+    at = {sort: [j for j in search.columns if (s := search.cells.scale(j)) is not None and s.sort == sort
+                 and len(s.values) > 2] for sort in ("number", "span")}
+    at = {sort: columns for sort, columns in at.items() if 2 <= len(columns) <= _LIMITED}
+    out = []
+    for columns in at.values():
+        for c in columns: out += _limited_by(search, [j for j in columns if j != c], c, 0, formulas, len(columns)**3)
+    for most in (1, 100):
+        shares = [j for j in at.get("number", []) if search.cells.scale(j).high <= most]
+        out += _limited_by(search, shares, None, most, formulas, 2 * len(shares)**2)
+    return out
+
+def _limited_by(search, columns, c, most, formulas, tests):
+    "Sums of the columns that are at most column `c`, or a constant if that is None."
+    limit = np.full(search.n, float(most)) if c is None else search.cells.number(c)
+    few = {j: search.cells.number(j)[search.first] for j in columns if search.cells.scale(j).low >= 0}
+    room = limit[search.first] + 1e-9 * np.nanmax(np.abs(limit))
+    with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room).any()]
+    sets = []
+    sizes = [k for k in (4, 3, 2) if k == 2 or math.comb(len(under), k) <= _PARTS]
+    for parts in (parts for k in sizes for parts in combinations(under, k)):
+        with np.errstate(invalid="ignore"): over = (sum(few[j] for j in parts) > room).any()
+        if over or any(set(parts) <= set(s) for s, _ in sets): continue
+        if any({*parts, c} - {None} <= set(r.at) for r in formulas): continue
+        support = _support_of_limit(search, list(parts), limit, c is None)
+        if support > _high_bar(tests * len(columns)**(len(parts) - 2)): sets.append((parts, support))
+    name = None if c is None else search.name(c)
+    return [search.found(SumAtMost(search.names(parts), name, most), support) for parts, support in sets]
+
+def _support_of_limit(search, parts, limit, constant):
+    "Support of a sum being at most `limit`, against any of its columns having no part in it; 0 if it is not."
+    numbers = np.stack([search.cells.number(j) for j in parts])
+    there = ~np.isnan(numbers).any(0) & ~np.isnan(limit)
+    numbers, limit = numbers[:, there], limit[there]
+    if len(limit) < 20: return 0
+    slack = 1e-9 * np.abs(limit).max()
+    total = numbers.sum(0)
+    if (total > limit + slack).any() or constant and total.max() < .95 * limit[0]: return 0
+    if not _bites(numbers, limit - total): return 0
+    numbers, limit, total = numbers[:, :2000], limit[:2000], total[:2000]
+    support = [-_log_matchings(x, limit - (total - x) + slack, False) for x in numbers]
+    if not constant: support.append(-_log_matchings(total, limit + slack, False))
+    return min(support)
+
+def _bites(parts, room):
+    "Do rows come close to a limit, as they do to a rule and not to a mere habit, and are all parts larger than that?"
+    spread = parts.std(1)
+    least = np.sort(room)[:max(5, len(room) // 20)]
+    close = least.mean() <= .75 * least[-1] # evenly spread room has half, the tail of a bell more
+    return close and (parts.mean(1) >= 2 * least[-1]).all() and (spread >= .02 * spread.max()).all()
 
 # %% ../nbs/05_discovery.ipynb #05c00014
 _RIDGE = 1e-9 # of the size of a column: what counts as explained
@@ -434,17 +500,19 @@ def _find_products(search, skip, taken):
     done = {r.at[0] for r in out} | taken
     positive = [j for j in usable if cells.scale(j).low > 0]
     if len(positive) > 2 and search.n > 2 * len(positive) + 12:
-        logs, positive = _complete(search, positive)
-        logs = np.log(logs)
-        for i, j in enumerate(positive):
-            if j in done: continue
-            r = _product_of(search, logs, positive, i, done)
-            if r is not None:
+        numbers, positive = _complete(search, positive)
+        logs = np.log(numbers)
+        for divided in (False, True): # l x w x h is tried before volume / w / h
+            for i, j in enumerate(positive):
+                r = None if j in done else _product_of(search, logs, positive, i, done)
+                if r is None or min(r.powers) < 0 and not divided: continue
                 out.append(r)
                 done.add(j)
-    return out
+    return out + _find_rates(search, positive, done)
 
-def _product_of(search, logs, positive, i, done):
+_POWER_OFF = .1 # how far a power may be from a whole number, because the product is rounded
+
+def _product_of(search, logs, positive, i, done, linear=None):
     "The product that column `i` is, with whole powers and any factor, or None."
     cells, j = search.cells, positive[i]
     others = [k for k in range(len(positive)) if k != i and positive[k] not in done and positive[k] not in search.made]
@@ -453,20 +521,53 @@ def _product_of(search, logs, positive, i, done):
     powers = np.linalg.lstsq(A, logs[few, i], rcond=None)[0]
     whole = np.round(powers[:-1])
     x, step = np.exp(logs[:, i]), cells.scale(j).step
-    off = np.abs(np.exp(A @ powers) - x[few]).max()
     used = np.flatnonzero(whole)
-    if off > 2 * max(step, 1e-6 * x.max()) or not 2 <= len(used) <= 4 or np.abs(whole).max() > 3: return None
+    off = np.abs(powers[:-1] - whole).max(initial=0)
+    if off > _POWER_OFF or not 2 <= len(used) <= 4 or np.abs(whole).max() > 3: return None
     base = np.exp(logs[:, others] @ whole)
     factor = np.median(x / base)
     for digits in (0, 2, 4, 6, 9, 12):
         k = float(f"{factor:.{digits + 1}g}")
-        r = Product(search.name(j), {search.name(positive[others[u]]): whole[u] for u in used}, k).bind(cells)
+        parts = {search.name(positive[others[u]]): whole[u] for u in used}
+        r = Product(search.name(j), parts, k, linear).bind(cells)
         if k and not r.broken(cells).any(): break
     else: return None
     spread = x.std() * 3.46 / max(step, 1e-9 * x.max())
     support = (len(logs) - 2 * len(used) - 2) * math.log(max(spread, 1.))
-    enough = support > _bar(len(positive)) + len(used) * math.log(6 * len(positive))
+    bar = _high_bar(2 * _RATES * len(positive)) if linear else _bar(len(positive))
+    enough = support > bar + len(used) * math.log(6 * len(positive))
     return search.found(r, support) if enough else None
+
+_RATES = 12 # columns that are tried as rates, those with the fewest values
+
+def _find_rates(search, positive, done):
+    "Products of positive columns in which one more enters as 1 - x or 1 + x, in hundredths or not, as a discount does."
+    out = []
+    scales = {j: search.cells.scale(j) for j in search.columns}
+    rates = [j for j, s in scales.items() if s is not None and s.sort == "number" and s.low >= 0 and s.high <= 100]
+    for x in sorted(rates, key=lambda j: len(scales[j].values))[:_RATES]:
+        whole = 1 if scales[x].high <= 1 else 100
+        for sign in (-1, 1):
+            if sign < 0 and scales[x].high == whole: continue
+            left = [j for j in positive if j not in done and j != x]
+            r = _with_rate(search, left, x, (whole, sign), done) if len(left) > 1 else None
+            if r is None: continue
+            out.append(r)
+            done.add(r.at[0])
+            break
+    return out
+
+def _with_rate(search, positive, x, line, done):
+    "The product of some of the columns and `a + b x`, if one of them is such a product; else None."
+    X, at = _complete(search, [*positive, x])
+    if at[-1] != x or len(at) < 3 or len(X) < 2 * len(at) + 12: return None
+    X[:, -1] = line[0] + line[1] * X[:, -1]
+    logs = np.log(X)
+    few = logs[search.rng.permutation(len(logs))[:4 * len(at) + 200]]
+    if np.linalg.svd(few - few.mean(0), compute_uv=False)[-1] > .02 * math.sqrt(len(few)): return None # none is tied
+    found = [_product_of(search, logs, at, i, done, {search.name(x): line}) for i in range(len(at) - 1)]
+    found = [r for r in found if r is not None and x in r.at]
+    return min(found, key=lambda r: min(r.powers) < 0, default=None)
 
 _FACTORS = 300 # columns of numbers up to which products of two are looked for
 
@@ -565,20 +666,26 @@ def _find_date_parts(search):
 def _find_soft(search, decided):
     "What 99 % of the rows keep, `[(relation, share of rows that break it)]`."
     out = []
-    few = [j for j in search.columns if 2 <= (search.counts[j] > 0).sum() <= search.n / 4][:60]
-    for a in few:
-        for b in few:
+    few = np.array([j for j in search.columns if 2 <= (search.counts[j] > 0).sum() <= search.n / 4][:60], dtype=int)
+    for a in few.tolist():
+        one, other = _alike(search.codes[:, a])
+        if len(one) < 2: continue
+        agree = (search.codes[np.ix_(one, few)] == search.codes[np.ix_(other, few)]).mean(0)
+        for b in few[agree > .5].tolist():
             if a == b or (a, b) in decided or search.counts[b].max() > .9 * search.n: continue
-            size = len(search.cells.columns[b])
-            if len(search.cells.columns[a]) * size > 2**20: continue
-            table = np.bincount(search.codes[:, a] * size + search.codes[:, b],
-                                minlength=len(search.cells.columns[a]) * size).reshape(-1, size)
-            each = table.sum(1)
-            pairs = (each * (each - 1.)).sum()
-            if pairs < 200 or (table * (table - 1.)).sum() < (2 * SOFT - 1) * pairs: continue
-            wrong = (each - table.max(1)).sum() / search.n
+            wrong = _share_undecided(search, a, b)
             if 0 < wrong <= 1 - SOFT: out.append((search.found(Decides(search.name(a), search.name(b)), 0), wrong))
     return out[:50] + _find_soft_inequalities(search)
+
+def _share_undecided(search, a, b):
+    "Share of the rows whose `b` is not the most frequent one with their `a`; 1 if `a` is far from deciding it."
+    k, size = (len(search.cells.columns[j]) for j in (a, b))
+    if k * size > 2**20: return 1
+    table = np.bincount(search.codes[:, a] * size + search.codes[:, b], minlength=k * size).reshape(k, size)
+    each = table.sum(1)
+    pairs = (each * (each - 1.)).sum()
+    if pairs < 200 or (table * (table - 1.)).sum() < (2 * SOFT - 1) * pairs: return 1
+    return (each - table.max(1)).sum() / search.n
 
 def _find_soft_inequalities(search):
     "Inequalities that few rows break, far fewer than chance would make."
@@ -637,8 +744,9 @@ def find_relations(
             and not any(set(r.at) <= set(f.at) for f in formulas) and not set(r.at) <= hot]
     pairs += _find_ranges(search, decided | parts)
     tied = decided | {(a, b) for r in [*dates, *pairs, *sets, *formulas] for a in r.at for b in r.at}
-    inequalities = _find_inequalities(search, formulas)
-    found += dates + pairs + sets + formulas + inequalities + _find_gaps(search)
+    limits = _find_limits(search, formulas)
+    inequalities = _find_inequalities(search, [*formulas, *limits])
+    found += dates + pairs + sets + formulas + limits + inequalities + _find_gaps(search)
     found += _find_combinations(search, tied | {tuple(r.at) for r in inequalities}, twin, hot)
     return Relations(found, columns, _find_soft(search, tied))
 
@@ -655,11 +763,11 @@ def _untangled(formulas):
 # %% ../nbs/05_discovery.ipynb #05d00002
 def stated_keys(
     relations, # What the user set
-): # Names of columns, or `"auto"`
+) -> list: # Names of the columns of each key; `"auto"` among them for those that look like keys
     "Columns that are keys by what a user said: those of each `Key`, or those that look like keys."
-    if relations is None: return ()
-    if isinstance(relations, str) or "auto" in [r for r in relations if isinstance(r, str)]: return "auto"
-    return [r.columns[0] for r in relations if isinstance(r, Key)]
+    if relations is None: return []
+    if isinstance(relations, str): return ["auto"]
+    return ["auto" if isinstance(r, str) else r.columns for r in relations if isinstance(r, (str, Key))]
 
 def _check_stated(relations):
     wrong = [r for r in relations if not isinstance(r, (Relation, str)) or isinstance(r, str) and r != "auto"]
@@ -671,7 +779,7 @@ def resolve_relations(
     asked, # `"auto"`, `"find"`, None, or a list of relations, `"auto"` among them for those that are found
     columns:list, # The label's `Column` and those of the features
     codes:np.ndarray, # Rows, `(n, 1 + d)`
-    keys=(), # Names of the columns that are keys
+    keys=(), # Names of the columns of each key
 ) -> Relations|None: # What new rows keep
     "The relations that a sampler keeps. Raises `RelationError` for those that conflict, or do not fit the table."
     if asked is None: return None
@@ -686,7 +794,7 @@ def resolve_relations(
     of_both = [*stated, *(r for r in found if r.words() not in {s.words() for s in stated})]
     formulas = _untangled([r for r in of_both if isinstance(r, Formula)])
     kept = [r for r in of_both if not isinstance(r, (Formula, Key)) or r in formulas]
-    return Relations([*(Key(name) for name in keys), *kept], columns, found.soft)
+    return Relations([*(Key(*names) for names in keys), *kept], columns, found.soft)
 
 def _warn_of_broken(stated, cells):
     "Warn of relations that training rows break."

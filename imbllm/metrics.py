@@ -283,13 +283,26 @@ class ExchangeRate(NamedTuple):
     curve:pd.DataFrame # Scores: a row for each split, a column for each number of real rare rows
     augmented:np.ndarray # Score of the augmented table in each split, `(n_splits,)`
 
+    @property
+    def least(self): return int(self.curve.columns[0])
+
+    def at_end(self,
+        worth:float, # Rows
+    ) -> str: # " or more", " or less" or nothing
+        "Whether the curve ends at a worth, so that it is a bound."
+        if worth > self.most - self.given - .5: return " or more"
+        return " or less" if worth < self.least - self.given + .5 else ""
+
+    def interval(self):
+        "The interval in words."
+        low, high, end = rows_text(self.low), rows_text(self.high), self.at_end(self.worth)
+        if end and low == high: return f"the {'most' if end == ' or more' else 'least'} that this table can show"
+        if end: return f"at least {low}" if end == " or more" else f"at most {high}"
+        return f"{low}{self.at_end(self.low)} to {high}{self.at_end(self.high)}"
+
     def __str__(self):
-        first = self.curve.columns[0] - self.given
-        last = self.most - self.given
-        at_end = " or more" if self.worth >= last else " or less" if self.worth <= first else ""
-        worth, low, high = (rows_text(n) for n in (self.worth, self.low, self.high))
-        return (f"{rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
-                f"beside {self.given:,} real ones.")
+        return (f"{rows_text(self.new_rows)} new rows are worth about {rows_text(self.worth)} labelled ones"
+                f"{self.at_end(self.worth)} ({self.interval()}), beside {self.given:,} real ones.")
 
 def rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
@@ -300,9 +313,12 @@ def rows_worth(sizes, curve, score):
     return np.exp(np.interp(score, rising, np.log(sizes)))
 
 def _worth_interval(sizes, curve, augmented, given, rng):
-    "Interval of 90 % for the worth, from splits drawn with replacement."
-    draws = rng.randint(len(augmented), size=(1000, len(augmented)))
-    worth = [rows_worth(sizes, curve[d].mean(0), augmented[d].mean()) - given for d in draws]
+    "Interval of 90 % for the worth, from the t distribution of the mean scores; one split says nothing of it."
+    scores, n = np.c_[curve, augmented], len(augmented)
+    if n == 1: return sizes[0] - given, sizes[-1] - given
+    noise = rng.normal(size=(1000, n)) / np.sqrt(rng.chisquare(n - 1, size=(1000, 1)) / (n - 1))
+    means = scores.mean(0) + noise @ (scores - scores.mean(0)) / np.sqrt(n * (n - 1))
+    worth = [rows_worth(sizes, mean[:-1], mean[-1]) - given for mean in means]
     return np.percentile(worth, [5, 95])
 
 def curve_sizes(n_rare, given, least=None, steps=7):
@@ -353,10 +369,11 @@ def exchange_rate(
 ) -> ExchangeRate: # `worth`, `low`, `high` and what they were read off
     """How many real rows of the rarest class the sampler's new rows replace.
 
-    Every split trains on all rows of the other classes plus an eighth to all of the rare rows of its training part. It
-    also trains on the sampler's table from `share` of these rows. The test part does not change. The mean learning
-    curve gives the worth, on a logarithmic scale of rows. Its 90 % interval comes from 1,000 bootstrap samples of the
-    splits. Raises `ValueError` if a training part has fewer than 8 rows of the rarest class.
+    Every split trains on all rows of the other classes and on an eighth to all of the rare rows of its training part,
+    and on the table that the sampler makes of `share` of them; the test part stays as it is. The worth is read off the
+    mean learning curve on a logarithmic scale of rows. Its interval of 90 % comes from 1,000 draws of the mean scores
+    from their t distribution, which is wide where splits are few. Raises `ValueError` if a training part has fewer than
+    8 rows of the rarest class.
     """
     X = X.reset_index(drop=True)
     y = pd.Series(np.asarray(y), name=getattr(y, "name", None))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DATE_PARTS', 'RelationError', 'Scale', 'scale_of', 'moments_of', 'number_as_text', 'cells_of_texts',
            'numbers_of_texts', 'Cells', 'Domain', 'Narrowing', 'Relation', 'Combinations', 'Decides', 'DatePart',
-           'AtMost', 'Formula', 'Sum', 'Product', 'OneHot', 'MissingTogether', 'MissingPattern', 'MissingWhere', 'Key',
-           'Predicate', 'Relations']
+           'AtMost', 'SumAtMost', 'Formula', 'Sum', 'Product', 'OneHot', 'MissingTogether', 'MissingPattern',
+           'MissingWhere', 'Key', 'Predicate', 'Relations']
 
 # %% ../nbs/04_relations.ipynb #04a00003
 import copy
@@ -470,6 +470,16 @@ class Narrowing:
 # %% ../nbs/04_relations.ipynb #04b00002
 def _listed(names): return " and ".join(filter(None, [", ".join(map(str, names[:-1])), str(names[-1])]))
 
+def _number_words(x): return f"{x:.6g}"
+
+def _sum_words(names, weights, constant=0.):
+    "A sum in words, what is added first."
+    terms = [(w, f"{'' if abs(w) == 1 else _number_words(abs(w)) + ' '}{name}") for name, w in zip(names, weights)]
+    if constant or not terms: terms.append((constant, _number_words(abs(constant))))
+    terms.sort(key=lambda term: term[0] < 0)
+    text = "".join(f" {'-' if w < 0 else '+'} {t}" for w, t in terms)
+    return text[3:] if text[1] == "+" else "-" + text[3:]
+
 class Relation:
     "Something that ties `columns`, names of a table, together."
     eager = True # does it look again whenever a column is narrowed? Else when one is decided
@@ -680,6 +690,63 @@ class AtMost(Relation):
     @classmethod
     def of(cls, names, strict): return cls(*names, strict)
 
+# %% ../nbs/04_relations.ipynb #def1ab53
+class SumAtMost(Relation):
+    """A sum of numbers, or dates, is at most the number in a column, or a constant, as two shares are at most 100.
+
+    Dates count in days. A missing cell breaks nothing.
+    """
+    def __init__(self,
+        parts, # Names of the columns, or `{name: weight}`; -1 subtracts
+        column=None, # Name of the column that the sum does not exceed
+        most=0., # What the sum does not exceed, or by how much it may exceed the column
+    ):
+        weights = dict(parts) if isinstance(parts, dict) else dict.fromkeys(parts, 1.)
+        if column is not None: weights[column] = -1.
+        self.columns = list(weights)
+        self.weights = np.array(list(weights.values()), dtype=float)
+        self.most = float(most)
+
+    def words(self):
+        left = [(name, w) for name, w in zip(self.columns, self.weights) if w > 0]
+        right = [(name, -w) for name, w in zip(self.columns, self.weights) if w < 0]
+        return f"{_sum_words(*_pairs(left))} <= {_sum_words(*_pairs(right), self.most)}"
+
+    def _bound(self, cells):
+        scales = [cells.scale(j) for j in self.at]
+        if None in scales: raise RelationError(f"relations: {self.words()}: it needs numbers or dates.")
+        sizes = [max(abs(s.low), abs(s.high)) for s in scales]
+        self._slack = 1e-9 * (np.abs(self.weights) @ sizes + abs(self.most))
+        return self
+
+    def broken(self, cells):
+        numbers = np.stack([cells.number(j) for j in self.at])
+        with np.errstate(invalid="ignore"): return self.weights @ numbers > self.most + self._slack
+
+    def narrow(self, state, who):
+        sure = np.array([state.present(j, who) for j in self.at])
+        for i in range(len(self.at)):
+            rows = who[np.delete(sure, i, axis=0).all(0)]
+            if len(rows): self._narrow(state, i, rows)
+
+    def _narrow(self, state, i, who):
+        "Narrow column `i` of rows by the least that the others can be."
+        left = self.most + self._slack
+        for k, w in enumerate(self.weights):
+            if k == i: continue
+            low, high = state.bounds(self.at[k], who)
+            left = left - w * (low if w > 0 else high)
+        limit, open_ = left / self.weights[i], np.full(len(who), np.inf)
+        if self.weights[i] > 0: state.within(self.at[i], who, -open_, limit)
+        else: state.within(self.at[i], who, limit, open_)
+
+    def data(self): return dict(weights=self.weights.tolist(), most=self.most)
+
+    @classmethod
+    def of(cls, names, weights, most): return cls(dict(zip(names, weights)), most=most)
+
+def _pairs(terms): return [name for name, _ in terms], [w for _, w in terms]
+
 # %% ../nbs/04_relations.ipynb #04b00010
 class Formula(Relation):
     "A column, `target`, is computed from others and rounded to its own decimals. A missing cell breaks nothing."
@@ -770,8 +837,6 @@ class Formula(Relation):
             state.keep(self.at[i], who[part], mask=good)
 
 # %% ../nbs/04_relations.ipynb #04b00011
-def _number_words(x): return f"{x:.6g}"
-
 class Sum(Formula):
     "A column is the sum of others, times weights, and a constant, rounded to its own decimals; dates count in days."
     def __init__(self,
@@ -784,13 +849,7 @@ class Sum(Formula):
         self.weights = [float(w) for w in weights.values()]
         self.constant = float(constant)
 
-    def words(self):
-        terms = [(w, f"{'' if abs(w) == 1 else _number_words(abs(w)) + ' '}{name}")
-                 for name, w in zip(self.columns[1:], self.weights)]
-        if self.constant: terms.append((self.constant, _number_words(abs(self.constant))))
-        terms.sort(key=lambda term: term[0] < 0)
-        text = "".join(f" {'-' if w < 0 else '+'} {t}" for w, t in terms)
-        return f"{self.columns[0]} = " + (text[3:] if text[1] == "+" else "-" + text[3:])
+    def words(self): return f"{self.columns[0]} = {_sum_words(self.columns[1:], self.weights, self.constant)}"
 
     def value(self, parts): return self.constant + sum(w * x for w, x in zip(self.weights, parts))
 
@@ -815,21 +874,30 @@ class Sum(Formula):
     def of(cls, names, weights, constant): return cls(names[0], dict(zip(names[1:], weights)), constant)
 
 class Product(Formula):
-    "A column is the product of others, each to a power, and a factor, rounded to its own decimals."
+    """A column is the product of others, each to a power, and a factor, rounded to its own decimals.
+
+    With `linear`, the factor of a column is `a + b x` in place of its number `x`, as in price x (1 - discount).
+    """
     def __init__(self,
         target, # Name of the column
         parts, # Names of the others, or `{name: power}`; -1 divides
         factor=1., # What it is multiplied with
+        linear=None, # `{name: (a, b)}` of the columns whose factor is `a + b x`
     ):
         powers = parts if isinstance(parts, dict) else dict.fromkeys(parts, 1)
         self.columns = [target, *powers]
         self.powers = [int(p) for p in powers.values()]
         self.factor = float(factor)
+        self.linear = [tuple(map(float, (linear or {}).get(name, (0, 1)))) for name in powers]
 
     def words(self):
-        def term(name, p): return f"{name}" + (f"^{abs(p)}" if abs(p) > 1 else "")
-        over = [term(n, p) for n, p in zip(self.columns[1:], self.powers) if p > 0]
-        under = [term(n, p) for n, p in zip(self.columns[1:], self.powers) if p < 0]
+        def term(name, p, line):
+            a, b = line
+            times = "" if abs(b) == 1 else f"{_number_words(abs(b))} "
+            text = f"{name}" if line == (0, 1) else f"({_number_words(a)} {'-' if b < 0 else '+'} {times}{name})"
+            return text + (f"^{abs(p)}" if abs(p) > 1 else "")
+        over = [term(*t) for t in zip(self.columns[1:], self.powers, self.linear) if t[1] > 0]
+        under = [term(*t) for t in zip(self.columns[1:], self.powers, self.linear) if t[1] < 0]
         over = ([_number_words(self.factor)] if self.factor != 1 or not over else []) + over
         return f"{self.columns[0]} = " + " / ".join([" x ".join(over), *under])
 
@@ -839,20 +907,27 @@ class Product(Formula):
 
     def value(self, parts):
         out = self.factor
-        for p, x in zip(self.powers, parts): out = out * (np.asarray(x, dtype=float) ** p)
+        for p, line, x in zip(self.powers, self.linear, parts): out = out * self._term(x, line) ** p
         return out
+
+    @staticmethod
+    def _term(x, line):
+        "The factor of numbers of a column."
+        x = np.asarray(x, dtype=float)
+        return x if line == (0, 1) else line[0] + line[1] * x
 
     def solved(self, i, numbers):
         "The part `i` from the target and the others."
         rest = self.factor
-        for k, (p, x) in enumerate(zip(self.powers, numbers[1:]), 1):
-            if k != i: rest = rest * np.asarray(x, dtype=float) ** p
-        p = self.powers[i - 1]
-        return np.abs(numbers[0] / rest) ** (1 / p) * np.sign(numbers[0] / rest)
+        for k, (p, line, x) in enumerate(zip(self.powers, self.linear, numbers[1:]), 1):
+            if k != i: rest = rest * self._term(x, line) ** p
+        p, (a, b) = self.powers[i - 1], self.linear[i - 1]
+        return (np.abs(numbers[0] / rest) ** (1 / p) * np.sign(numbers[0] / rest) - a) / b
 
     def range_of(self, i, low, high):
         "Least and greatest number of column `i` with the others in their ranges; not a number where it is not known."
         a = np.array([-1, *self.powers])
+        low, high = self._term_ranges(low, high)
         safe = (low >= 0).all(0) & (self.factor > 0)
         ends = np.log(np.maximum(low, 0)), np.log(np.maximum(high, 0))
         terms = np.sort([a[:, None] * ends[0], a[:, None] * ends[1]], axis=0)
@@ -864,13 +939,22 @@ class Product(Formula):
             step = self._scales[0].step
             one = one * (1 - step / np.maximum(low[0], step)) ** abs(1 / a[i])
             other = other * (1 + step / np.maximum(low[0], step)) ** abs(1 / a[i])
-        slack = 1e-9 * np.abs(one)
-        return np.where(safe, one - slack, np.nan), np.where(safe, other * (1 + 1e-9), np.nan)
+        start, slope = self.linear[i - 1] if i else (0, 1)
+        ends = (one - 1e-9 * np.abs(one) - start) / slope, (other * (1 + 1e-9) - start) / slope
+        return tuple(np.where(safe, end, np.nan) for end in (ends if slope > 0 else ends[::-1]))
 
-    def data(self): return dict(powers=self.powers, factor=self.factor)
+    def _term_ranges(self, low, high):
+        "Least and greatest target and factors, for those of the columns."
+        if all(line == (0, 1) for line in self.linear): return low, high
+        ends = [[x[0], *(self._term(x[k], line) for k, line in enumerate(self.linear, 1))] for x in (low, high)]
+        return np.sort(np.array(ends), axis=0)
+
+    def data(self): return dict(powers=self.powers, factor=self.factor, linear=self.linear)
 
     @classmethod
-    def of(cls, names, powers, factor): return cls(names[0], dict(zip(names[1:], powers)), factor)
+    def of(cls, names, powers, factor, linear=None):
+        parts = names[1:]
+        return cls(names[0], dict(zip(parts, powers)), factor, None if linear is None else dict(zip(parts, linear)))
 
 # %% ../nbs/04_relations.ipynb #04b00013
 class OneHot(Relation):
@@ -1017,17 +1101,24 @@ class MissingWhere(Relation):
 
 # %% ../nbs/04_relations.ipynb #04b00016
 class Key(Relation):
-    "Every row has a value of its own in `column`, and new rows get new ones of the same form."
+    """Every row has a value of its own in `column`, and new rows get new ones of the same form.
+
+    With `others`, the rows have combinations of their own, as an order and the number of a line in it.
+    """
     def __init__(self,
         column, # Name
-    ): self.columns = [column]
+        *others, # Names of the columns with which it is a key, if it is none by itself
+    ): self.columns = [column, *others]
 
-    def words(self): return f"{self.columns[0]} is a key: new rows get new ones"
+    def words(self):
+        if len(self.columns) == 1: return f"{self.columns[0]} is a key: new rows get new ones"
+        return f"{_listed(self.columns)} are a key together: new rows get a new {self.columns[0]}"
 
-    def data(self): return dict(column=self.columns[0])
+    def data(self): return dict(column=self.columns[0], others=self.columns[1:])
 
     @classmethod
-    def of(cls, names, column): return cls(tuple(column) if isinstance(column, list) else column)
+    def of(cls, names, column, others=()):
+        return cls(*(tuple(name) if isinstance(name, list) else name for name in (column, *others)))
 
 class Predicate(Relation):
     "A rule of yours: rows are drawn until it holds for enough of them."
@@ -1056,8 +1147,8 @@ class Predicate(Relation):
     def of(cls, names, says): return cls(None, says)
 
 # %% ../nbs/04_relations.ipynb #04b00018
-_KINDS = {kind.__name__: kind for kind in (Combinations, Decides, AtMost, Sum, Product, OneHot, MissingTogether,
-                                           MissingPattern, MissingWhere, Key, Predicate)}
+_KINDS = {kind.__name__: kind for kind in (Combinations, Decides, AtMost, SumAtMost, Sum, Product, OneHot,
+                                           MissingTogether, MissingPattern, MissingWhere, Key, Predicate)}
 
 class Relations:
     "What ties the columns of a table together. A list of relations; `soft` has those that a few rows break."
@@ -1174,8 +1265,8 @@ class Relations:
         cells = Cells.of(self.columns, X, [name for r in self.kept for name in r.columns])
         out = {r.words(): r.broken(cells) for r in self.kept}
         out |= {r.words(): r.broken_in(X) for r in self.predicates}
-        out |= {r.words(): X[r.columns[0]].duplicated(keep=False).to_numpy() for r in self.found
-                if isinstance(r, Key) and r.columns[0] in X}
+        out |= {r.words(): X[r.columns].duplicated(keep=False).to_numpy() for r in self.found
+                if isinstance(r, Key) and all(name in X for name in r.columns)}
         return pd.DataFrame(out, index=X.index)
 
     def to_json(self):

@@ -809,10 +809,11 @@ def _use_cards(found):
     if not isinstance(found.price, str): yield _price_card(found.price)
 
 def _price_card(price):
-    worth, low, high = (rows_text(n) for n in (price.worth, price.low, price.high))
+    beyond = {" or more": "\N{GREATER-THAN OR EQUAL TO} ", " or less": "\N{LESS-THAN OR EQUAL TO} ", "": ""}
+    worth = beyond[price.at_end(price.worth)] + rows_text(price.worth)
     grade = "good" if price.low > 0 else "poor" if price.high < 0 else "fair"
-    return _card(worth, f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({low} to {high})",
-                 grade, "good if the 90 % interval lies above 0, poor if below")
+    what = f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({price.interval()})"
+    return _card(worth, what, grade, "good if the 90 % interval lies above 0, poor if below")
 
 def _cards(found):
     "Figures with their meaning, grade and rule, by subject."

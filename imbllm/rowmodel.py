@@ -321,7 +321,7 @@ def log_odds(self:RowModel, rows, label, rng, written=None):
     return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
 
 @patch
-def _numbers(self:RowModel, rows):
+def numbers(self:RowModel, rows):
     "Features of `Rows` as numbers, `(n, d)`."
     return Schema(self.columns[1:]).numeric(sampling.rows_to_frame(self.columns, rows).iloc[:, 1:])
 
@@ -329,12 +329,12 @@ def _numbers(self:RowModel, rows):
 def _context(self:RowModel, codes, seed):
     "Of the real rows those that a critic in context reads."
     categorical = np.array([not c.ordered for c in self.columns[1:]])
-    return Context(self._numbers(Rows(codes)), codes[:, 0], categorical, seed)
+    return Context(self.numbers(Rows(codes)), codes[:, 0], categorical, seed)
 
 @patch
 def log_odds_in_context(self:RowModel, rows, label):
     "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
-    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
+    return self.context.log_odds(self.numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
 
 # %% ../nbs/18_rowmodel.ipynb #3d795a79
 @patch
@@ -359,7 +359,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "critic", "drop_copies", "prompts", "rarest_only", "given", "relations"}
+            "critic", "distill_from", "drop_copies", "prompts", "rarest_only", "given", "relations"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -529,6 +529,19 @@ def _part(self:RowModel, source, size, n_torch, k, n):
             raise e.showing(said) from None
 
 @patch
+def _lesson(self:RowModel, source, n_torch, k, size):
+    "The `k`-th batch of candidates that a student of the critic learns from."
+    with self.computing(source.settings, n_torch): return source.lesson(k, size)
+
+@patch
+def _by_workers(self:RowModel, function, settings, parts, n_jobs):
+    "Results of `function(n_torch, *part)`, part by part: by threads that draw, or by processes."
+    drawers = n_drawers(settings, self.model.device)
+    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
+        with threads(1): yield from in_threads(partial(function, 1), parts, drawers)
+    else: yield from in_parallel(partial(function, n_threads(settings)), parts, n_jobs)
+
+@patch
 @documented
 def draw(self:RowModel,
     n:int, # How many rows
@@ -542,16 +555,16 @@ def draw(self:RowModel,
 ): # Iterator over `(Rows, Counter)`
     """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
 
-    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are
-    accepted.
+    The rows do not depend on the number of processes or threads. In a large request a student of the critic chooses.
+    Raises `BudgetError` if too few candidates are accepted.
     """
     source = Candidates(self, label, seed, settings, conditions, classifier, known)
+    if n >= settings.distill_from and source.per_row > 1:
+        lessons = [(k, self.batch_size) for k in range(math.ceil(candidates.LESSON / self.batch_size))]
+        source.learn(self._by_workers(partial(self._lesson, source), settings, lessons, n_jobs))
     size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
     parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
-    drawers = n_drawers(settings, self.model.device)
-    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
-        with threads(1): yield from in_threads(partial(self._part, source, size, 1), parts, drawers)
-    else: yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
+    yield from self._by_workers(partial(self._part, source, size), settings, parts, n_jobs)
 
 # %% ../nbs/18_rowmodel.ipynb #0f4a57d3
 @patch

@@ -6,6 +6,7 @@
 __all__ = ['DEFAULTS', 'PRESETS', 'Training', 'Sampling']
 
 # %% ../nbs/17_settings.ipynb #31633c63
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -74,6 +75,7 @@ class Sampling(BaseEstimator):
         "prompts": [StrOptions({"quota", "drawn"}), None],
         "critic": [StrOptions(set(CRITICS)), None],
         "critic_strength": [Interval(Real, 0, None, closed="left"), None],
+        "distill_from": [Interval(Real, 1, math.inf, closed="both")],
         "budget": [Interval(Real, 1, None, closed="left")],
         "keep_original": ["boolean", None],
         "rarest_only": ["boolean", None],
@@ -84,6 +86,7 @@ class Sampling(BaseEstimator):
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
         critic=None, # What chooses among candidates: `"language model"`, `"in context"`, `"both"` or `"none"`
         critic_strength=None, # Weight of a candidate's log-odds of its label; default: that of the critic
+        distill_from=20_000, # Rows of a request from which a boosted tree, taught by the critic, replaces it; inf: never
         budget=200, # At most this many candidate rows per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
@@ -155,6 +158,7 @@ class Settings:
     relations:object
     constrained:bool
     prompts:str
+    distill_from:float
     budget:float
     keep_original:bool
     rarest_only:bool

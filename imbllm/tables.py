@@ -6,6 +6,7 @@
 __all__ = ['Space']
 
 # %% ../nbs/19_tables.ipynb #2fadd093
+import math
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.utils.multiclass import check_classification_targets
 from .core import LazyModule
+from .discovery import LEVEL
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
     _KEY_WORDS, _WORD, Column, ConditionError, EmptyTableError, NonFiniteError, Schema, TableError, UnknownValueError,
@@ -195,7 +197,10 @@ class Excluded:
     """
     def __init__(self,
         columns=(), # `(position, how, Column)` of each
-    ): self.columns = sorted(columns, key=lambda c: c[0])
+        joint=None, # Names of the columns with which a column is a key, `{name: names}`
+    ):
+        self.columns = sorted(columns, key=lambda c: c[0])
+        self.joint = joint or {}
 
     @classmethod
     def of(cls,
@@ -212,21 +217,26 @@ class Excluded:
 
     def with_keys(self,
         frame:pd.DataFrame, # The table
-        keys, # Names of columns, or `"auto"`: those that look like keys
+        keys, # Names of the columns of each key, the first of which gets new values; `"auto"` for what looks like keys
     ): # -> Excluded
         "The same and columns of keys, for which new rows get new ones; at least one column is left to be learned."
-        rest = [i for i in self.learnt(frame.shape[1])]
-        if isinstance(keys, str): at = [i for i in rest if _is_key(frame.iloc[:, i])]
-        else: at = [i for i in rest if frame.columns[i] in list(keys)]
-        if isinstance(keys, str) and len(at) == len(rest): at = []
-        new = [(i, *_filling(frame.iloc[:, i].dropna(), "key")) for i in at]
-        return Excluded([*self.columns, *new]) if new else self
+        rest = self.learnt(frame.shape[1])
+        found = {i: list(names) for names in keys if names != "auto" if (i := _place_of_key(frame, names)) in rest}
+        if "auto" in keys:
+            alone = {i: [frame.columns[i]] for i in rest if i not in found and _is_key(frame.iloc[:, i])}
+            if len({*alone, *found}) < len(rest): found |= alone
+            found |= _joint_keys(frame, [i for i in rest if i not in found])
+        new = [(i, *_filling(frame.iloc[:, i].dropna().drop_duplicates(), "key")) for i in found]
+        joint = {names[0]: names[1:] for names in found.values()}
+        return Excluded([*self.columns, *new], self.joint | joint) if new else self
 
     @property
     def names(self): return [col.name for _, _, col in self.columns]
 
     @property
-    def keys(self): return [col.name for _, how, col in self.columns if how == "key"]
+    def keys(self):
+        "Names of the columns of each key, the first of which gets new values."
+        return [[col.name, *self.joint.get(col.name, [])] for _, how, col in self.columns if how == "key"]
 
     def learnt(self,
         d:int, # Columns of the table
@@ -259,7 +269,7 @@ class Excluded:
         def forgotten(how, col):
             if how == "missing": return col
             return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
-        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns])
+        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns], self.joint)
 
 def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.findall(str(name)))
 
@@ -277,6 +287,55 @@ def _is_key(s):
         fresh_keys(col, 1, np.random.default_rng(0))
     except (TableError, TypeError, NotImplementedError): return False # if it is no column, the message comes later
     return True
+
+def _place_of_key(frame, names):
+    "Position of the first of the columns of a key. Raises `TableError` if rows have the same key, or there is none."
+    absent = [name for name in names if name not in frame]
+    if absent: raise TableError(f"relations: the table has no column {absent[0]!r}, which is said to be a key.")
+    if len(names) > 1 and frame[list(names)].duplicated().any():
+        raise TableError(f"relations: {', '.join(map(repr, names))} are no key together: some rows have the same ones.")
+    return frame.columns.get_loc(names[0])
+
+_MOST_OF_ONE = 5 # rows that have the same value of a column, on average, if this is a key together with another one
+
+def _joint_keys(frame, rest):
+    "Columns that are a key together with another one, `{position: names}`, such as an order with the number of a line."
+    out = {}
+    for i in rest:
+        s = frame.iloc[:, i]
+        if not _has_form_of_key(s): continue
+        left = [k for k in rest if k != i and k not in out]
+        k = next((k for k in left if _unique_together(s, frame.iloc[:, k], len(rest))), None)
+        if k is not None: out[i] = [frame.columns[i], frame.columns[k]]
+    return out if len(out) < len(rest) else {}
+
+def _has_form_of_key(s):
+    "Does a column repeat values of which each names a few rows, such as `C00042` or whole numbers?"
+    s = _dense(s)
+    if s.isna().any() or pd.api.types.is_float_dtype(s.dtype) or s.map(type).nunique() > 1: return False
+    try:
+        one = s.drop_duplicates()
+        if not max(20, len(s) / _MOST_OF_ONE) <= len(one) < len(s): return False
+        col = infer_column(one)
+        fresh_keys(col, 1, np.random.default_rng(0))
+    except (TableError, TypeError, NotImplementedError): return False
+    return col.kind in ("numeric", "categorical")
+
+def _unique_together(a, b, tried):
+    """Are pairs of two columns unique, though by chance some would be the same?
+
+    Unless `a` is text or called a key, `b` must number the rows of each value of `a`, as lines of an order are.
+    """
+    try: twice = b.isna().any() or pd.DataFrame(dict(a=a, b=b)).duplicated().any()
+    except (TypeError, NotImplementedError): return False # cells that have no place in a table
+    if twice: return False
+    def alike(s): return (s.value_counts() * (s.value_counts() - 1)).sum() / 2
+    chance = alike(a) * alike(b) / (len(a) * (len(a) - 1) / 2) # pairs that would be the same, on average
+    if chance <= math.log(1000 * tried**2 / LEVEL): return False
+    if not pd.api.types.is_numeric_dtype(a.dtype) or _called_key(a.name): return True
+    if not pd.api.types.is_integer_dtype(b.dtype): return False
+    first = b.groupby(a.to_numpy()).transform("min")
+    return bool((b.groupby(a.to_numpy()).rank() == b - b.min() + 1).all() and (first == b.min()).all())
 
 def _filling(s, how):
     "Treatment of the column `s` in new rows, and a `Column` of the values that it needs."
