@@ -302,7 +302,7 @@ class ExchangeRate(NamedTuple):
 
     def __str__(self):
         return (f"{rows_text(self.new_rows)} new rows are worth about {rows_text(self.worth)} labelled ones"
-                f"{self.at_end(self.worth)} ({self.interval()}), beside {self.given:,} real ones.")
+                f"{self.at_end(self.worth)} ({self.interval()}), in addition to {self.given:,} real ones.")
 
 def rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
