@@ -365,16 +365,24 @@ def _limited_by(search, columns, c, most, formulas, tests):
     few = {j: search.cells.number(j)[search.first] for j in columns if search.cells.scale(j).low >= 0}
     room = limit[search.first] + 1e-9 * np.nanmax(np.abs(limit))
     with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room).any()]
-    sets = []
+    sets, summed = [], _joined([set(r.at) for r in formulas])
     sizes = [k for k in (4, 3, 2) if k == 2 or math.comb(len(under), k) <= _PARTS]
     for parts in (parts for k in sizes for parts in combinations(under, k)):
         with np.errstate(invalid="ignore"): over = (sum(few[j] for j in parts) > room).any()
         if over or any(set(parts) <= set(s) for s, _ in sets): continue
-        if any({*parts, c} - {None} <= set(r.at) for r in formulas): continue
+        if any({*parts, c} - {None} <= at for at in summed): continue
         support = _support_of_limit(search, list(parts), limit, c is None)
         if support > _high_bar(tests * len(columns)**(len(parts) - 2)): sets.append((parts, support))
     name = None if c is None else search.name(c)
     return [search.found(SumAtMost(search.names(parts), name, most), support) for parts, support in sets]
+
+def _joined(sets):
+    "The sets, those that share something as one."
+    out = []
+    for new in sets:
+        near = [s for s in out if s & new]
+        out = [s for s in out if not s & new] + [new.union(*near)]
+    return out
 
 def _support_of_limit(search, parts, limit, constant):
     "Support of a sum being at most `limit`, against any of its columns having no part in it; 0 if it is not."
@@ -396,7 +404,8 @@ def _bites(parts, room):
     spread = parts.std(1)
     least = np.sort(room)[:max(5, len(room) // 20)]
     close = least.mean() <= .75 * least[-1] # evenly spread room has half, the tail of a bell more
-    return close and (parts.mean(1) >= 2 * least[-1]).all() and (spread >= .02 * spread.max()).all()
+    large = (parts.mean(1) >= 2 * least[-1]).all() and (spread >= .02 * spread.max()).all()
+    return close and large and room.std() >= .02 * spread.max() # else it is a sum
 
 # %% ../nbs/05_discovery.ipynb #05c00014
 _RIDGE = 1e-9 # of the size of a column: what counts as explained
@@ -502,12 +511,11 @@ def _find_products(search, skip, taken):
     if len(positive) > 2 and search.n > 2 * len(positive) + 12:
         numbers, positive = _complete(search, positive)
         logs = np.log(numbers)
-        for divided in (False, True): # l x w x h is tried before volume / w / h
-            for i, j in enumerate(positive):
-                r = None if j in done else _product_of(search, logs, positive, i, done)
-                if r is None or min(r.powers) < 0 and not divided: continue
-                out.append(r)
-                done.add(j)
+        for i, j in enumerate(positive):
+            r = None if j in done else _product_of(search, logs, positive, i, done)
+            if r is None: continue
+            out.append(r)
+            done.add(r.at[0])
     return out + _find_rates(search, positive, done)
 
 _POWER_OFF = .1 # how far a power may be from a whole number, because the product is rounded
@@ -536,7 +544,21 @@ def _product_of(search, logs, positive, i, done, linear=None):
     support = (len(logs) - 2 * len(used) - 2) * math.log(max(spread, 1.))
     bar = _high_bar(2 * _RATES * len(positive)) if linear else _bar(len(positive))
     enough = support > bar + len(used) * math.log(6 * len(positive))
-    return search.found(r, support) if enough else None
+    return search.found(_strictest(search, r), support) if enough else None
+
+def _strictest(search, r):
+    "The same product with the target that is rounded least for its size: `pct = 100 k / n` and not `k = 0.01 n x pct`."
+    def rounding(r): return search.cells.scale(r.at[0]).step / np.nanmean(np.abs(search.cells.number(r.at[0])))
+    solvable = [i for i, p in enumerate(r.powers) if abs(p) == 1 and r.linear[i] == (0, 1)]
+    forms = [_solved_for(r, i).bind(search.cells) for i in solvable]
+    return min([r, *(f for f in forms if not f.broken(search.cells).any())], key=rounding)
+
+def _solved_for(r, i):
+    "A product, solved for its part `i`, whose power is 1 or -1."
+    target, *parts = r.columns
+    sign = r.powers[i]
+    powers = {target: sign} | {name: -sign * p for k, (name, p) in enumerate(zip(parts, r.powers)) if k != i}
+    return Product(parts[i], powers, float(f"{r.factor ** -sign:.12g}"), dict(zip(parts, r.linear)))
 
 _RATES = 12 # columns that are tried as rates, those with the fewest values
 
@@ -566,8 +588,7 @@ def _with_rate(search, positive, x, line, done):
     few = logs[search.rng.permutation(len(logs))[:4 * len(at) + 200]]
     if np.linalg.svd(few - few.mean(0), compute_uv=False)[-1] > .02 * math.sqrt(len(few)): return None # none is tied
     found = [_product_of(search, logs, at, i, done, {search.name(x): line}) for i in range(len(at) - 1)]
-    found = [r for r in found if r is not None and x in r.at]
-    return min(found, key=lambda r: min(r.powers) < 0, default=None)
+    return next((r for r in found if r is not None and x in r.at), None)
 
 _FACTORS = 300 # columns of numbers up to which products of two are looked for
 
@@ -593,7 +614,7 @@ def _pair_products(search, usable, taken):
                 spread = X[:, t].std() * 3.46 / max(steps[t], 1e-9 * np.abs(X[:, t]).max())
                 support = (len(X) - 3) * math.log(max(spread, 1.))
                 if support > _bar(2 * len(usable)**3) and not _mere_copy(X[:, i], X[:, k], X[:, t]):
-                    out.append(search.found(r, support))
+                    out.append(search.found(_strictest(search, r), support))
                     made |= {usable[t], a, usable[k]}
     return out
 
@@ -737,14 +758,14 @@ def find_relations(
     sums = [r for r in sums if not (len(r.at) == 2 and ({tuple(r.at), tuple(r.at[::-1])} & decided))]
     sums = _untangled(sums)
     search.made = {r.at[0] for r in sums}
-    products = _find_products(search, hot, {j for r in sums for j in r.at})
+    products = _find_products(search, hot, {r.at[0] for r in sums})
     formulas = _untangled(sums + products)
     computed = {r.at[0] for r in formulas}
     sets = [r for r in _find_sets(search, decided, twin) if r.at[-1] not in computed and not computed & set(r.at[:-1])
             and not any(set(r.at) <= set(f.at) for f in formulas) and not set(r.at) <= hot]
     pairs += _find_ranges(search, decided | parts)
     tied = decided | {(a, b) for r in [*dates, *pairs, *sets, *formulas] for a in r.at for b in r.at}
-    limits = _find_limits(search, formulas)
+    limits = _find_limits(search, [r for r in formulas if isinstance(r, Sum)])
     inequalities = _find_inequalities(search, [*formulas, *limits])
     found += dates + pairs + sets + formulas + limits + inequalities + _find_gaps(search)
     found += _find_combinations(search, tied | {tuple(r.at) for r in inequalities}, twin, hot)
