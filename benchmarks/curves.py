@@ -4,7 +4,7 @@ Writes results/curves.csv.
 
     IMBLLM_DATA=folder python benchmarks/curves.py --out FOLDER [--seeds 0 1] [--jobs N]
 
-`q` is the share of the training minority that is kept. Cells lie in FOLDER and are not measured again.
+`q` is the kept share of the training minority. FOLDER stores the cells, and finished ones are not measured again.
 """
 from pathlib import Path
 

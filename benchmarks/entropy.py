@@ -2,10 +2,10 @@
 
     IMBLLM_DATA=folder python benchmarks/entropy.py --out FOLDER [--seeds 0 1 2] [--tables german car ...] [--rows 1500]
 
-Writes results/entropy.csv and results/entropy_settings.csv. Each cell, a table and a seed, fits six embedded models on
-a fifth of the training minority, estimates the entropies of what they write, and measures coverage and average
-precision of rows drawn in eleven settings. Cells lie in FOLDER and are not measured again. An interval of a single cell
-covers the sampling of rows from models that are fitted; one over all tables (`table` is "all") is a bootstrap over
+Writes results/entropy.csv and results/entropy_settings.csv. A cell is a table and a seed. It fits six embedded models
+on a fifth of the training minority, estimates the entropies of their rows, and measures coverage and average precision
+of rows in eleven settings. FOLDER stores the cells, and finished ones are not measured again. An interval of a single
+cell covers the sampling of rows from fitted models. An interval over all tables (`table` is "all") is a bootstrap over
 tables, so it covers fits and tables. Entropies are in nats per row, under the order in which the row was written.
 """
 import json, time
@@ -74,7 +74,7 @@ def effects(models, n, seed):
     yield from critic(models["default"], n, seed)
 
 def prompt_effects(models, n, seed):
-    "What the first proposition is about: a random feature in the prompt."
+    "Effects of the first proposition: a random feature in the prompt."
     def change(model, t, **more): return prompt_change(model, n, t, random_state=seed, **more)["change"]
     for t in (.4, .7, 1., 1.3): yield "1", f"T {t:g}", *change(models[INTER], t)
     yield "1", "default model, T 1", *change(models["default"], 1.)
@@ -82,7 +82,7 @@ def prompt_effects(models, n, seed):
     yield "1, values of all rows", "T 1", *change(models["all"], 1., given=given)
 
 def critic(model, n, seed):
-    "What choosing one in four by the critic does: nats lost, separation gained, divergence from the candidates."
+    "Effects of the critic's choice of one in four: nats lost, separation gained, divergence from the candidates."
     drawn = draw_rows(model, n, "yx", 1., random_state=seed)
     score = model.row_model_.log_odds(drawn.rows, drawn.label, np.random.default_rng(seed))
     for strength in (.5, 1.):
@@ -110,7 +110,8 @@ def sampled_entropies(schema, frame):
 def settings(models, task, n, lost):
     "Entropy, coverage, average precision and more of rows drawn in each setting."
     seed = task.seed
-    unseen, seen = task.X_test[task.y_test == task.label], task.X[task.y == task.label]
+    unseen = task.X_test[task.y_test == task.label]
+    seen = task.X[task.y == task.label]
     space = Space(task.schema)
     new_rows = min(task.wanted, MOST)
     def held_out(model): # at temperature 1
@@ -124,7 +125,8 @@ def settings(models, task, n, lost):
         model.set_params(condition=condition, temperature=temperature, candidates=None if chosen else 1)
         start = time.perf_counter()
         frame = model.sample(new_rows, task.label, random_state=seed)
-        scores, near = task.scores(frame), diversity_scores(frame, unseen, seen, space)
+        scores = task.scores(frame)
+        near = diversity_scores(frame, unseen, seen, space)
         yield dict(model=name, condition=condition, temperature=temperature,
                    entropy=interval(nats)[0] - (lost if chosen else 0), new_rows=new_rows,
                    **sampled_entropies(model.schema_, frame), held_out=held[fitted],
@@ -190,7 +192,8 @@ def frame_of(records, kind):
 
 def write(records, command, folder):
     "Both files of results."
-    found, drawn = frame_of(records, "effects"), frame_of(records, "settings")
+    found = frame_of(records, "effects")
+    drawn = frame_of(records, "settings")
     over_all = pd.DataFrame(summaries(found, drawn)).assign(**{k: found[k].max() for k in STAMPED})
     every = pd.concat([found, over_all], ignore_index=True).assign(command=command)
     judged = every.low.notna() & ~every.proposition.isin(MEASURED)

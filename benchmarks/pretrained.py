@@ -360,7 +360,8 @@ def run_fit(fit, args, speed, stop):
         if method != first and time.time() + speed.sampling(fit, problem.wanted) > stop: break
         sampler.set_params(condition=fit.methods[method])
         start = time.time()
-        new, record = None, dict(status="likelihood only", counts={}, prompted={}, rejected={})
+        new = None
+        record = dict(status="likelihood only", counts={}, prompted={}, rejected={})
         if problem.wanted: new, record = drawn(sampler, method, problem, fit, min(stop, start + args.longest))
         if problem.words and new is not None: new = problem.words.shown(new)
         record |= dict(sample_seconds=time.time() - start, new_rows=0 if new is None else len(new), method=method,

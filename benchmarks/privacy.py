@@ -1,4 +1,4 @@
-"""What new rows give away of the rows that a method saw: writes results/privacy.csv.
+"""How much do new rows reveal of the rows that a method saw? Writes results/privacy.csv.
 
     IMBLLM_DATA=folder python benchmarks/privacy.py [--tables german ...] [--seeds 0 1 2] [--methods ImbLLM ...]
 
@@ -32,12 +32,13 @@ METHODS = ["ImbLLM", "ImbLLM-plain", "SMOTE-NC", "CTGAN", "Swap50", "RandomOver"
 KEYS = ["dataset", "method", "seed"]
 
 class Halves:
-    "A table whose minority is split in members and rows that are held out."
+    "A table with the minority split into members and held-out rows."
     def __init__(self, table, seed):
         self.X, self.y = load_dataset(table)
         self.rare = self.y.value_counts().idxmin()
         at = np.random.default_rng(seed).permutation(np.flatnonzero(self.y == self.rare))
-        self.members, self.others = np.sort(at[:len(at) // 2]), np.sort(at[len(at) // 2:])
+        self.members = np.sort(at[:len(at) // 2])
+        self.others = np.sort(at[len(at) // 2:])
         self.train = np.setdiff1d(np.arange(len(self.y)), self.others)
 
     def rows(self, at): return self.X.iloc[at].reset_index(drop=True)
@@ -50,7 +51,8 @@ def measure(name, seed, table):
     "What the new rows of a method, and its model if it has one, tell an attacker."
     halves = Halves(table, seed)
     X, y = halves.rows(halves.train), halves.labels(halves.train)
-    seen, holdout = halves.rows(halves.members), halves.rows(halves.others)
+    seen = halves.rows(halves.members)
+    holdout = halves.rows(halves.others)
     schema = infer_schema(halves.X)
     method = get_method(name)
     categorical = [j for j, c in enumerate(schema.columns) if not c.ordered]

@@ -1,18 +1,18 @@
-"""What happens to files when a process is killed, or a disk is full or read-only: writes results/reliability.csv.
+"""Do files survive a killed process, or a full or read-only disk? Writes results/reliability.csv.
 
     python benchmarks/reliability.py [--jobs fit oversample save bench disks memory] [--kills 30] [--soak 0]
 
-Four jobs are killed by SIGKILL, each `--kills` times, half of them at a moment drawn from the whole of the job's time
-and half from its end, where files get their names: fitting with checkpoints and writing rows; `imbllm oversample`;
-saving a model over itself again and again; a benchmark grid. A killed job is started again in the same folder. After
-each kill whatever stands under a final name must be whole, and what was finished must still be there; at the end the
-files must equal those of a run that nobody disturbed.
+SIGKILL kills four jobs, each `--kills` times: fitting with checkpoints and writing rows; `imbllm oversample`;
+repeatedly saving a model over itself; a benchmark grid. Half of the moments are random over the whole job, half are
+near its end, where files get their names. A killed job starts again in the same folder. After each kill, every file
+with a final name must be complete, and no finished file may be missing. At the end the files must equal those of an
+undisturbed run.
 
-As root on Linux the same writers also meet a full and a read-only file system: one clear error, the old files
-untouched, an object that can be used, and the same call works once there is room. There the kernel also kills workers
-of `sample(n_jobs=2)` and of a benchmark grid for want of memory: the result must be that of one process. `--soak
-MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv. Jobs run
-in forks of this process; needs a Unix system.
+As root on Linux, the same writers also meet a full and a read-only file system. They must raise one clear error and
+leave the old files untouched and the object usable, and the same call must work once there is room. The kernel also
+kills workers of `sample(n_jobs=2)` and of a benchmark grid for lack of memory: the result must be that of one process.
+`--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv.
+Jobs run in forks of this process; needs a Unix system.
 """
 import contextlib, ctypes, json, os, random, re, signal, subprocess, sys, tempfile, time, traceback, warnings
 from pathlib import Path
@@ -126,7 +126,9 @@ def run_and_exit(job, *args):
 class Killed:
     "A job that is killed again and again, and what was wrong with its files."
     def __init__(self, job, home, rng):
-        self.job, self.home, self.rng = job, home, rng
+        self.job = job
+        self.home = home
+        self.rng = rng
         self.found = dict.fromkeys(["corrupt", "lost", "different"], 0)
         start = time.perf_counter()
         whole = self.folder("whole")
@@ -169,7 +171,7 @@ class Killed:
 
 @contextlib.contextmanager
 def mounted(size):
-    "A file system of its own, of so many KiB."
+    "A separate file system of so many KiB."
     with tempfile.TemporaryDirectory() as d:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", d], check=True)
         try: yield Path(d)
@@ -282,7 +284,9 @@ def allocated():
 def soak(minutes):
     "Fit, save, load and sample for so long: a frame of rounds and of the process's memory in MiB, one row a minute."
     X, y = table()
-    start, rounds, seen = time.monotonic(), 0, []
+    start = time.monotonic()
+    rounds = 0
+    seen = []
     def row(minute):
         memory = dict(resident_mib=round(resident(), 1), allocated_mib=round(allocated(), 2))
         return dict(minute=round(minute, 1), rounds=rounds) | memory

@@ -1,24 +1,24 @@
-"""How fast training and sampling are beside be_great, the package of GReaT's authors: writes results/speed.csv.
+"""Training and sampling speed compared with be_great, the package of GReaT's authors: writes results/speed.csv.
 
     pip install -e '.[bench]' && python benchmarks/speed.py [--quick] [--device cpu] [--repeats 3]
 
 Both run on the same machine with the same rows and shape of model: a randomly initialised model of distilgpt2's shape
 with GPT-2's vocabulary (the folder that IMBLLM_GPT2 names, or shared/tokenizers/gpt2 beside the project). Each
-measurement is a process of its own, ours and the peer's in turns; a figure is the median over them, a ratio the median
-of the ratios of neighbours.
+measurement is a separate process, ours and the peer's in turns. A figure is the median over them, and a ratio is the
+median of the ratios of consecutive runs.
 
-Training: full rows per second of the german table (of `make_income` where that cannot be had), in batches of 32, by the
-median time between two updates. Sampling: after 200 updates of 8 rows of `make_income` for both (learning rate 5e-4),
-valid rows per second among 400 candidates; a row is valid if it has every column, observed categories, and numbers in
-the observed range. Memory: the most that the process held in training, beyond what it held before there was a model.
+Training: full rows per second of the german table (of `make_income` if it is absent), in batches of 32, by the median
+time between two updates. Sampling: after 200 updates of 8 rows of `make_income` for both (learning rate 5e-4), valid
+rows per second among 400 candidates; a row is valid if it has every column, observed categories, and numbers in the
+observed range. Memory: the peak of the process in training, minus its memory before the model was created.
 
-Then what the machine can do at all: floating-point operations of a training step per second against those of large
-matrices (GPT-2's 6 per weight and token, plus attention), and bytes that a decoding step must read against copying
-memory; and, from torch's profiler, what the time of training and of sampling goes to.
+Then the limits of the machine. Operations of a training step per second (GPT-2's 6 per weight and token, plus
+attention) are compared with those of large matrix products, and bytes that a decoding step must read with those of a
+memory copy. torch's profiler shows where the time of training and of sampling goes.
 
-`--quick` measures training and sampling once, after 120 updates, and writes nothing; its last line is
-`train_ratio=X sample_ratio=Y valid=Z`, where valid is our share of valid rows. Where no row of the peer is valid, Y is
-what it would be with one. What each part of ours is worth is measured by benchmarks/tried/parts.py.
+`--quick` measures training and sampling once, after 120 updates, and writes nothing; its last line is `train_ratio=X
+sample_ratio=Y valid=Z`, where valid is our share of valid rows. If no row of the peer is valid, Y assumes one.
+benchmarks/tried/parts.py measures the contribution of each part of ours.
 """
 import json, os, platform, re, resource, sys, tempfile, time
 from importlib.metadata import version
@@ -104,7 +104,7 @@ def train_peer(folder, device, X, y, batch_size, steps, **settings):
 def sentence(row): return ", ".join(f"{k} is {v}" for k, v in row.items())
 
 def sample_peer(peer, X):
-    "What its `sample` does before it drops rows, with rows no longer than they need to be."
+    "The work of its `sample` before it drops rows, with rows of the minimal length."
     from be_great.great_utils import _convert_text_to_tabular_data, _convert_tokens_to_text
     rows = X.assign(**{TARGET: "<200K"}).to_dict("records")
     longest = max(len(peer.tokenizer(sentence(row))["input_ids"]) for row in rows)
@@ -193,7 +193,7 @@ def physical(ours, device):
                  limit=bandwidth)]
 
 class Profile:
-    "Shares of a stretch of time by the kind of work; what is no operator of torch is the work of Python."
+    "Shares of a time span by the kind of work; anything but an operator of torch is the work of Python."
     def __init__(self, device): self.profile, self.device = torch.profiler.profile(), device
 
     def start(self):
@@ -248,7 +248,7 @@ def cpu():
     return f"{model}, {os.cpu_count()} cores, bfloat16 by {unit}"
 
 def write(rows, args, command):
-    "Put rows into the results, in place of those that measured the same on such a machine."
+    "Put rows into the results, in place of those with the same measurement on such a machine."
     device = args.device if args.device == "cpu" else torch.cuda.get_device_name()
     versions = ", ".join(f"{p} {version(p)}" for p in ["imbllm", "be_great", "torch", "transformers"])
     made = stamped(command) | dict(repeats=args.repeats, device=device, threads=torch.get_num_threads(),

@@ -1,5 +1,5 @@
-"""What the studies in this folder share: their command line, the files of their figures, cells that are measured once,
-and the scoring of new rows. Each other script is a grid over these."""
+"""Common parts of the studies in this folder: the command line, the files of results, cells that are measured once, and
+the scoring of new rows. Each other script is a grid over these."""
 import argparse, io, json, subprocess, sys, warnings
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from imbllm.schema import infer_schema
 RESULTS = Path(__file__).parent.parent / "results"
 
 def arguments(doc, **defaults):
-    """Arguments of the command line: each default says what its option takes, a list any number of values, `True` or
-    `False` none, and `Path` a folder that must be given. `--results` is where the CSV files are."""
+    """Arguments of the command line. The default sets the type of an option: a list takes any number of values, `True`
+    or `False` none, and `Path` is a required folder. `--results` is where the CSV files are."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
         option = dict(required=True, type=Path) if default is Path else dict(default=default)
@@ -31,7 +31,7 @@ def arguments(doc, **defaults):
     return parser.parse_args()
 
 def stamped(command):
-    "The columns that say what made a row; `command` is a script of this folder and its options."
+    "Columns with the origin of a row; `command` is a script of this folder and its options."
     return dict(command=f"python benchmarks/{command}") | stamp()
 
 def earlier(path, columns=()):
@@ -59,7 +59,7 @@ def save(rows, path, keys, float_format="%.4f", sort=None):
     write_atomically(path, lambda part: new.to_csv(part, index=False))
 
 def once(path, measure, *args):
-    "What `measure` gives, ready for JSON, from the file of an earlier run if there is one."
+    "The result of `measure`, ready for JSON, or that of an earlier run from its file."
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         record = measure(*args)
@@ -98,11 +98,11 @@ class Task:
         return XGBClassifier(random_state=self.seed, n_jobs=1).fit(Z, code)
 
     def scores(self, new=None, labels=None):
-        "What that classifier scores on the test rows."
+        "Scores of that classifier on the test rows."
         return classification_scores(self.code_test, self.classifier(new, labels).predict_proba(self.Z_test), self.rare)
 
 def apart(script, function, *args, **settings):
-    "A function of a script, called in a process of its own: its result, ready for JSON. Raises `RuntimeError`."
+    "Call a function of a script in a separate process; its result, ready for JSON. Raises `RuntimeError`."
     task = json.dumps([function, args, settings])
     ran = subprocess.run([sys.executable, script, "--one", task], capture_output=True, text=True)
     if ran.returncode: raise RuntimeError(ran.stderr[-2000:])

@@ -1,4 +1,4 @@
-"""TapTap as this package has it beside TapTap as it was published: writes results/taptap.csv.
+"""This package's TapTap compared with the published one: writes results/taptap.csv.
 
     IMBLLM_DATA=folder python benchmarks/taptap.py [--tables german adult sick bank] [--seeds 0 1 2]
 
@@ -14,9 +14,9 @@ is
 - `published`: likewise, and no feature is ever conditioned on a label, as in the published code, whose training text
   has no label at all. Here the label stands behind the features, where a causal model cannot look at it.
 
-The classifier is XGBoost, trained on the same training rows. Decoding under the grammar, the spelling of numbers and
-the temperature (0.7) are this package's in all of them: the published checkpoint, the repair of rows that were cut
-off, and the published evaluation are not in the comparison. Rows that are in the file already are not measured again.
+The classifier is XGBoost, trained on the same training rows. All variants use this package's decoding under the
+grammar, spelling of numbers and temperature (0.7). The comparison has no published checkpoint, no repair of rows that
+were cut off, and no published evaluation. Rows that are already in the file are not measured again.
 """
 import time
 
@@ -40,7 +40,7 @@ def sampler_of(variant, seed, rare):
                   verify=accept, **common)
 
 def measure(task, variant):
-    "How many new rows a variant adds, which share of them counts as rare, and what the classifier then scores."
+    "Number of new rows of a variant, the share labelled as rare, and the scores of the classifier."
     if variant == "Imbalance": return dict(new_rows=0, minority_share=np.nan) | task.scores()
     sampler = sampler_of(variant, task.seed, task.rare).fit(task.X, task.y)
     new = sampler.sample(task.wanted, label=task.label, random_state=task.seed)

@@ -51,7 +51,7 @@ from .schema import encode_column, infer_column, infer_schema, number_text
 
 # %% ../nbs/27_baselines.ipynb #412f35e2
 class _ClassSampler(BaseOverSampler):
-    "An over-sampler whose new rows of a class are made from the rows of that class by `_new_rows`."
+    "An over-sampler that makes new rows of a class from the rows of that class, by `_new_rows`."
     _parameter_constraints = {**BaseOverSampler._parameter_constraints, 'random_state': ['random_state']}
 
     def __init__(self, *, sampling_strategy='auto', random_state=None):
@@ -156,7 +156,7 @@ def _answer(folder):
     (folder / 'part').rename(folder / 'answer')
 
 def _portable(error):
-    "An error that another process can read: itself if it can be made again from its parts."
+    "An error that another process can read: the error itself if it can be rebuilt from its parts."
     try: return copy.copy(error)
     except Exception: return RuntimeError(f"{type(error).__name__}: {error}")
 
@@ -187,8 +187,8 @@ def _check_for_ctgan(name, columns, n):
 
 # %% ../nbs/27_baselines.ipynb #fb76bad3
 class CTGAN(_ClassSampler):
-    """CTGAN (Xu et al., 2019) of the package `ctgan`, fitted to the rows of each class that is to grow, in a process of
-    its own.
+    """CTGAN (Xu et al., 2019) of the package `ctgan`, fitted to the rows of each class that grows, in a separate
+    process.
 
     Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent, and `ValueError` for missing numbers and
     for dates, naming the column, and for a class with a single row.
@@ -220,12 +220,11 @@ class TVAE(CTGAN):
 def _lattice(
     x, # Numbers of a column, `(n,)`; missing ones do not count
 ) -> int|None: # Decimals of the numbers; None if they have more digits than a float holds
-    """How many decimals the numbers of a column have; None if they have more digits than a float holds, so that any
-    number is like them.
+    """Number of decimals of a column; None if its numbers have more digits than a float holds, so any number fits.
 
-    The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). If not, the
-    fewest with which every number, rounded, stays where it is but for a billionth of a step or four units in its own
-    last place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
+    The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). Otherwise the
+    smallest number at which rounding changes every number by at most a billionth of a step or four units in its last
+    place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
     """
     x = np.unique(pd.Series(x).dropna().to_numpy(dtype=float))
     if not x.size: raise ValueError("x has no number; a lattice needs one at least.")
@@ -248,8 +247,8 @@ def round_to_table(
     """Clip the numbers of new rows `(m, d)` to the column's range in `old` and round them to the decimals of its
     lattice. A number that the column has stays as it is.
 
-    Categories stay as they are, and so does a column without any value in `old`; in an array of codes, which have no
-    decimals, new codes become whole. Raises `ValueError` for other columns than those of `old`.
+    Categories do not change, nor does a column without a value in `old`. In an array of codes, new codes become whole
+    numbers. Raises `ValueError` for other columns than those of `old`.
     """
     out = as_frame(new).reset_index(drop=True)
     old = as_frame(old)
@@ -273,7 +272,7 @@ def _round_to_column(cells, old, col):
 
 # %% ../nbs/27_baselines.ipynb #6e4af91c
 class RoundToTable(MetaEstimatorMixin, BaseEstimator):
-    """A sampler whose new rows are rounded to the table that it is given, by `round_to_table`.
+    """A sampler that rounds its new rows to the given table, by `round_to_table`.
 
     Works on the frames or arrays `(n, d)` that `sampler` takes. Raises `ValueError` for a sampler that does not give
     back the given rows first.
@@ -296,11 +295,11 @@ def fits(
     new:np.ndarray, # Numbers and codes of new rows, `(m, d)`
     old:np.ndarray, # Numbers and codes of the table, `(n, d)`, NaN where missing
 ) -> np.ndarray: # Which cells the table could have had, `(m, d)` bool
-    """Which cells of new rows the table could have had, `(m, d)` bool: numbers in the column's range and on its
-    lattice, missing ones in columns that have some. All rows of the table fit.
+    """Valid cells of new rows, `(m, d)` bool: numbers in the column's range and on its lattice, missing ones in columns
+    that have some. All rows of the table fit.
 
-    A number may be off the range and the lattice by a billionth of a step or by four units in its last place, whichever
-    is more. Where the column has more digits than a float holds, any number in its range fits. Codes of categories are
+    The tolerance for range and lattice is a billionth of a step or four units in the number's last place, whichever is
+    more. Where the column has more digits than a float holds, any number in its range fits. Codes of categories are
     whole numbers. Raises `ValueError` for unequal numbers of columns.
     """
     new = np.asarray(new, dtype=float)
@@ -367,8 +366,7 @@ class _Favouring(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 # %% ../nbs/27_baselines.ipynb #e3857377
 class ClassWeighted(_Favouring):
-    """`estimator` fitted with weights: each row of the rarest class counts as many times as the largest class is
-    larger.
+    """`estimator` fitted with weights: the weight of a rare row is the ratio of the largest to the rarest class.
 
     `estimator` is any classifier that takes `sample_weight`, or a pipeline that ends in one. Raises `ValueError` for
     fewer than two classes.
@@ -409,10 +407,10 @@ class MovedThreshold(_Favouring):
     """`estimator` with its decision moved towards the rarest class; probabilities stay as they are.
 
     `rule='prior'` multiplies that class's probability by how many times the largest class is larger: with two classes,
-    the threshold at the training prior. `'f1'` and `'balanced_accuracy'` choose the factor that is best for that score
-    (of the rarest class against the others) on predictions for held-out parts of the training rows: `cv` stratified
-    folds, or as many as the rarest class has rows. After fitting, `factor_` is the factor. Raises `ValueError` for
-    another rule, for fewer than two classes, and for a class with a single row where the factor is to be chosen.
+    the threshold at the training prior. `'f1'` and `'balanced_accuracy'` choose the best factor for that score (of the
+    rarest class against the others) on held-out predictions for the training rows. There are `cv` stratified folds, or
+    as many as the rarest class has rows. After fitting, `factor_` is the factor. Raises `ValueError` for another rule,
+    for fewer than two classes, and, if it chooses the factor, for a class with a single row.
     """
     def __init__(self, estimator, rule='prior', cv=5, random_state=0):
         self.estimator = estimator
@@ -552,8 +550,8 @@ def get_method(
     `relabel=True` keeps new rows under the label that XGBoost gives them, as the paper's published code does with those
     of TapTap.
 
-    Raises `ValueError` for a name that is not in `METHODS`, listing those, for an unknown preset, and for settings that
-    cannot be read or that the sampler does not have.
+    Raises `ValueError` for a name that is not in `METHODS` (with the list), for an unknown preset, and for settings
+    that cannot be parsed or that the sampler lacks.
     """
     found = re.fullmatch(r'\s*([^()@]+?)\s*(?:@\s*(\w+))?\s*(?:\((.*)\))?\s*', name)
     method = {k.lower(): m for k, m in METHODS.items()}.get(found[1].lower()) if found else None

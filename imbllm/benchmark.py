@@ -74,8 +74,8 @@ def _content(name):
 def load_table(
     name:str, # A name of `dataset_names()`, `income`, or `FILE.csv:LABEL`
 ) -> tuple: # Features `(n, d)` and labels `(n,)`
-    """A table by name: features `(n, d)` and labels `(n,)`; of a file, labels are text, rows without one are left out,
-    and features are as pandas reads them.
+    """A table by name: features `(n, d)` and labels `(n,)`. From a file, labels are text, rows without a label are
+    dropped, and pandas reads the features.
 
     Raises `ValueError` for an unknown name, listing the known ones, and for a label that the file does not have.
     """
@@ -139,7 +139,7 @@ class _Problem:
 
 # %% ../nbs/28_benchmark.ipynb #562f1a46
 def _new_rows(sampler, X, y, X_test=None):
-    "New rows of a sampler, their seconds, and what the sampler itself thinks of the rows of `X_test`; cached."
+    "New rows of a sampler, their seconds, and the sampler's own opinion on the rows of `X_test`; cached."
     start = time.perf_counter()
     X_res, _ = sampler.fit_resample(X, y)
     seconds = time.perf_counter() - start
@@ -148,7 +148,7 @@ def _new_rows(sampler, X, y, X_test=None):
     return new, seconds, opinion
 
 def _has_opinion(sampler, method):
-    "Can the sampler say how probable each class is? Only asked where that is needed, or costs no fit of its own."
+    "Can the sampler say how probable each class is? Used only if needed, or if it costs no additional fit."
     return (method.opinion or type(sampler) is ImbLLM) and sampler.settings.compares_classes
 
 def _replaces(cell, sampler):
@@ -157,7 +157,7 @@ def _replaces(cell, sampler):
     return cell.protocol == 'paper' or isinstance(sampler, ImbLLM) and not sampler.settings.keep_original
 
 def _ask(sampler, rare, sizes, replaces):
-    "Let a sampler give back the given rows first, and as many new ones as are wanted."
+    "Let a sampler return the given rows first, then the wanted number of new ones."
     if isinstance(sampler, ImbLLM) and not sampler.settings.keep_original:
         sampler.set_params(sampling__keep_original=True)
     if replaces: sampler.set_params(sampling_strategy={rare: sum(sizes)})
@@ -239,7 +239,8 @@ def _real_curve(dataset, seed, q, classifier, n_orders=3):
     "Numbers of real rare rows, a classifier's mean average precision with so many, and how many the cut keeps."
     whole = _Problem(Cell(dataset, 'Original', seed, 1.), every_row=True)
     kept = _Problem(Cell(dataset, 'Imbalance', seed, q), every_row=False).sizes[0]
-    rare, others = np.flatnonzero(whole.code == whole.rare), np.flatnonzero(whole.code != whole.rare)
+    rare = np.flatnonzero(whole.code == whole.rare)
+    others = np.flatnonzero(whole.code != whole.rare)
     sizes = curve_sizes(len(rare), kept, max(2, kept / 4), 6)
     def score(rows):
         model = CLASSIFIERS[classifier](seed).fit(whole.Z[rows], whole.code[rows])
@@ -262,12 +263,12 @@ def measure(
 ) -> dict: # What was measured, ready for JSON
     """Rebalance a table with a method, train the classifiers, and score them on the test part.
 
-    Returns `scores` of each classifier, `diversity` of the new rows and quantiles of distances `dcr` to `unseen` and to
-    `seen` rows, `from_unseen` rows to new ones, and the same Euclidean, `from_unseen_euclidean` (none for fewer than
-    three minority rows to test on), how many `new_rows` there are, the share that is `valid`, the mean share with a
-    pair of values that no training row has (`impossible_pairs`; of test rows `impossible_pairs_real`), and the seconds.
-    With `cell.exchange_rate` each classifier has that, too: the number of further real rare rows that would do as much
-    for its average precision as the new ones, at most those that the cut took away. Raises whatever the method raises.
+    Returns `scores` of each classifier, the `diversity` of the new rows, and quantiles of distances, `dcr`. These go to
+    `unseen` and to `seen` rows, `from_unseen` rows to new ones, and Euclidean, `from_unseen_euclidean` (none for fewer
+    than three minority rows to test on). Then the number of `new_rows`, the `valid` share, the mean share with a pair
+    of values that no training row has (`impossible_pairs`; of test rows `impossible_pairs_real`), and the seconds. With
+    `cell.exchange_rate`, each classifier has that, too: the number of further real rare rows that would raise its
+    average precision as much as the new ones, at most those that the cut removed. Passes on the errors of the method.
     """
     method = get_method(cell.method)
     problem = _Problem(cell, method.every_row)
@@ -281,8 +282,8 @@ def measure(
     return dict(sample_seconds=seconds) | _measured(cell, method, problem, new, replaces, opinion)
 
 def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
-    """What new rows are, and what classifiers score that learn them; rows of a method that relabels get the label that
-    XGBoost gives them, which has learned the given rows."""
+    """Measures of new rows, and scores of classifiers trained with them. If a method relabels, its rows get the labels
+    of an XGBoost trained on the given rows."""
     out = dict(new_rows=0, diversity={})
     Z, code = problem.Z, problem.code
     if new is not None:
@@ -307,8 +308,8 @@ def measure_rows(
     """Score new rows of a cell's table that were made elsewhere: `measure` without the sampler.
 
     `cell.method` may be any name. They replace the given rows of the rarest class if `cell.keep_original` is False or
-    the protocol is `'paper'`; else they top it up to the size of the largest, and rows beyond that are left out.
-    Raises `ValueError` for other columns than those of the table.
+    the protocol is `'paper'`. Otherwise they top it up to the size of the largest, and extra rows are dropped. Raises
+    `ValueError` for other columns than those of the table.
     """
     problem = _Problem(cell, every_row=False)
     if list(new.columns) != list(problem.X.columns):
@@ -353,8 +354,8 @@ def _open_results(out):
 # %% ../nbs/28_benchmark.ipynb #e7f8d999
 def read_cell(
     path, # File of a cell
-): # Its record, a dict, or None if there is none or it is not whole
-    "The record of a cell; None if the file is absent, cut off or not that of a cell, so that the cell is to be run."
+): # Its record, a dict, or None if it is absent or incomplete
+    "The record of a cell; None if the file is absent, cut off or no record, so that the cell must run."
     try: record = json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
     if not isinstance(record, dict) or not isinstance(record.get('cell'), dict): return None
@@ -365,8 +366,8 @@ def read_cell(
 STAMPED = 'version', 'packages', 'machine', 'date'
 
 def stamp() -> dict: # Text by the names in `STAMPED`
-    """What makes a measurement of today: this package's `version`, those of the `packages` that figures depend on most,
-    the kind of `machine` and the `date`."""
+    """Stamp of a measurement: this package's `version`, those of the `packages` that figures depend on most, the kind
+    of `machine` and the `date`."""
     names = 'torch', 'transformers', 'pandas', 'numpy', 'xgboost'
     packages = ', '.join(f'{name} {version(name)}' for name in names)
     machine = f'{platform.machine()}, {os.cpu_count()} cores'
@@ -419,8 +420,8 @@ def run(
     retry_failed:bool=False, # Run cells again whose record is an error?
     verbose:bool=True, # Show a progress bar?
 ) -> list: # Records of the cells that were run now
-    """Run the cells that have no record yet, by joblib, and write a record of each; may be stopped at any time and
-    started again.
+    """Run the cells that have no record yet, by joblib, and write a record of each. You may stop it at any time and
+    start it again.
 
     Inside `joblib.parallel_config(backend="dask")` a Dask cluster runs them. A process that dies is replaced, up to
     twice, with a warning. Raises `ResultsError` for a folder of another version, `WorkerError` when processes die again

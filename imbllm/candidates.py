@@ -7,7 +7,7 @@ __all__ = ['BudgetError', 'accepted_rows', 'verify_by_label', 'verify_by_bayes',
            'borderline_rows']
 
 # %% ../nbs/16_candidates.ipynb #0c4d9a6e
-import math, warnings
+import logging, math, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, spearmanr
+from xgboost import XGBRegressor
 from .grammar import Grammar, number_start
 from .fields import FieldLM, field_attention
 from .models import attention_weights
@@ -82,7 +83,7 @@ def prompt_rows(
 # %% ../nbs/16_candidates.ipynb #f32bf094
 @dataclass
 class Condition:
-    "What is asked of a column: one value, or what the grammar shall be narrowed to."
+    "A condition on a column: one value, or the part of the grammar that it admits."
     code:int=None # Code of the one value
     text:str=None # Its text, if it is a number that is spelled
     allowed:object=None # What the grammar shall be narrowed to
@@ -161,7 +162,7 @@ def condition_on(
 class BudgetError(RuntimeError):
     """Too few candidate rows were accepted; `counts` has how many were drawn, accepted, and rejected for each reason.
 
-    Where the model wrote freely, `examples` has what it wrote and why that is no row, `[(reason, text)]`.
+    If the model wrote freely, `examples` has rejected texts with reasons, `[(reason, text)]`.
     """
     def __init__(self, message, counts=(), examples=()):
         super().__init__(message)
@@ -169,7 +170,7 @@ class BudgetError(RuntimeError):
         self.examples = list(examples)
 
     def showing(self, examples):
-        "The same error, with up to three examples of what was written, of different reasons where there are."
+        "The same error, with up to three rejected texts, for different reasons if possible."
         by_turns = [e for turn in zip_longest(*examples.values()) for e in zip(examples, turn) if e[1] is not None][:3]
         if not by_turns: return self
         written = "; ".join(f"{text!r} ({why})" for why, text in by_turns)
@@ -360,9 +361,8 @@ def choose(
 ) -> np.ndarray: # Positions of those that are kept, `(n,)`, ascending
     """Draw `n` different candidates, one after the other in proportion to exp(strength x score) among those left.
 
-    Those with a score of minus infinity come last, whatever the strength. With `marks`, such as which cells are
-    missing, the weights are corrected so that each mark keeps its expected rate.
-    Source: the Gumbel top-n trick (Kool et al., 2019).
+    Those with a score of minus infinity always come last. With `marks`, such as which cells are missing, the weights
+    are corrected so that each mark keeps its expected rate. Source: the Gumbel top-n trick (Kool et al., 2019).
     """
     last = np.isneginf(score)
     weight = np.where(last, -np.inf, strength * np.where(last, 0, score))
@@ -424,8 +424,8 @@ def borderline_rows(
     """Turn rows of other classes into rows of `label`.
 
     The columns that attend most to their label are deleted, one after the other, and filled in by the model. A row is
-    done when `verify` passes it, and given up when its label's probability no longer rises or no column is left.
-    Source: LITO, progressive imputation with self-authentication, as described by others.
+    done when `verify` accepts it. The search gives it up when its label's probability stops rising or no column is
+    left. Source: LITO, progressive imputation with self-authentication, as described by others.
     """
     n, m = codes.shape
     order = permute(n, m - 1, "fix_y", rng)
@@ -458,6 +458,35 @@ def row_digests(codes):
     "A number for the features of each row, `(n,)` uint64; equal rows have equal ones."
     return pd.util.hash_pandas_object(pd.DataFrame(codes[:, 1:]), index=False).to_numpy()
 
+_logger = logging.getLogger("imbllm")
+
+LESSON = 8192 # candidates that the critic scores for a student
+_LESSON_KEY = 2**31 # begins the keys of their batches; those of parts are smaller
+_STUDENTS_CHOICE = 3 # candidates for each row where a student chooses, by default
+_LEARNED = .5 # least rank correlation with the critic, on candidates held out, of a student that replaces it
+
+class Student:
+    """A boosted tree that scores candidates as a critic does, at a small part of the cost.
+
+    `correlation` is Spearman's, with the critic, on a fifth of the candidates, which it did not learn from. Source:
+    knowledge distillation (Hinton et al., 2015).
+    """
+    def __init__(self,
+        numbers:np.ndarray, # Features of candidates as numbers, `(n, d)`
+        score:np.ndarray, # What the critic says of them, `(n,)`
+        ordered:list, # Is a feature ordered? `(d,)`; else its numbers are codes of categories
+    ):
+        held = np.arange(len(score)) % 5 == 0
+        types = ["q" if o else "c" for o in ordered]
+        self.tree = XGBRegressor(n_estimators=400, learning_rate=.1, subsample=.8, colsample_bynode=.5, random_state=0,
+                                 n_jobs=1, enable_categorical=True, feature_types=types)
+        self.tree.fit(numbers[~held], score[~held])
+        said = self(numbers[held])
+        varied = np.ptp(said) and np.ptp(score[held])
+        self.correlation = spearmanr(said, score[held]).statistic if varied else 0.
+
+    def __call__(self, numbers): return self.tree.predict(numbers)
+
 class _AsWritten(NamedTuple):
     "How candidates were written."
     order:np.ndarray # Order of their columns, `(n, 1 + d)`, the label first
@@ -488,6 +517,7 @@ class Candidates:
         self.numbers = row_model.given_numbers(self.conditions)
         self.grammar = row_model.narrowed(self.allowed, self.numbers)
         self.per_row = self._per_row()
+        self.student = None # of the critic, where one chooses in its place
         self.examples = {} # of token rows that were rejected, by reason
         self._check()
 
@@ -558,7 +588,7 @@ class Candidates:
     @property
     def _critic_reads_once(self):
         "Does the critic take the likelihood of a candidate from how it was written?"
-        return self.per_row > 1 and self.settings.reads_likelihoods and not self.allowed
+        return self.per_row > 1 and self.student is None and self.settings.reads_likelihoods and not self.allowed
 
     def _as_written(self, prompt, log_prob):
         "Orders of candidates, and their log-probabilities given the label: those of the prompt are added."
@@ -605,12 +635,37 @@ class Candidates:
         return self.classifier(rows, self.label)
 
     def _scores(self, rows, rng, written=None):
-        "What candidates are chosen by: log-odds of the label, as the critics see them; copies of given rows come last."
-        score = np.zeros(len(rows))
+        "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
+        if not len(rows): return np.zeros(0)
         m = self.row_model
-        s = self.settings
-        if len(rows) and s.reads_likelihoods: score += m.log_odds(rows, self.label, rng, written)
-        if len(rows) and s.reads_rows: score += m.log_odds_in_context(rows, self.label)
-        if self.known is not None:
-            score[[row.tobytes() in self.known for row in self.row_model.known_codes(rows)]] = -np.inf
+        score = self.student(m.numbers(rows)) if self.student else self._log_odds(rows, rng, written)
+        if self.known is not None: score[[row.tobytes() in self.known for row in m.known_codes(rows)]] = -np.inf
         return score
+
+    def _log_odds(self, rows, rng, written):
+        "Log-odds of the label, as the critics see them, `(n,)`."
+        score = np.zeros(len(rows))
+        if self.settings.reads_likelihoods: score += self.row_model.log_odds(rows, self.label, rng, written)
+        if self.settings.reads_rows: score += self.row_model.log_odds_in_context(rows, self.label)
+        return score
+
+    def lesson(self, part, size):
+        "Candidates for a student to learn from: their features as numbers, `(n, d)`, and the critic's scores, `(n,)`."
+        key = _LESSON_KEY, part
+        rows, rejected, written = self.written(key, part * size, size)
+        good = np.flatnonzero(rejected == "")
+        rows = rows[good]
+        rng = np.random.default_rng([self.seed, self.label, *key, 1])
+        if not len(rows): return np.zeros((0, rows.codes.shape[1] - 1)), np.zeros(0)
+        return self.row_model.numbers(rows), self._log_odds(rows, rng, written and written.take(good))
+
+    def learn(self, lessons):
+        "Let a student choose from now on, unless it learned too little."
+        numbers, score = map(np.concatenate, zip(*lessons))
+        told = np.isfinite(score)
+        if told.sum() < LESSON // 8: return
+        student = Student(numbers[told], score[told], [c.ordered for c in self.row_model.columns[1:]])
+        _logger.info("a student of the critic: rank correlation %.2f on %d candidates", student.correlation, told.sum())
+        if student.correlation < _LEARNED: return
+        self.student = student
+        if "candidates" not in self.settings.given: self.per_row = min(self.per_row, _STUDENTS_CHOICE)

@@ -113,7 +113,7 @@ def _add_reading(parser):
         "(default: the usual ones, such as NA and ?, in columns of numbers only)")
 
 def _reading(args, *paths):
-    "The options that were given, for `open_table`."
+    "The given options for `open_table`."
     asked = {name: value for name in _READING if (value := getattr(args, name)) is not None}
     if asked and all(map(is_parquet, paths)):
         raise CommandError(f"--{next(iter(asked))} is for CSV; Parquet files contain it.")
@@ -124,13 +124,13 @@ def _listing(words, n=20):
     return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
 
 def _meant(name, names):
-    "A question for the one of `names` that `name` may have been meant for; empty if there is none."
+    "A question that suggests the most similar of `names`; empty if none is similar."
     same = [n for n in names if n.strip().casefold() == name.strip().casefold()]
     near = same or difflib.get_close_matches(name, names, 1)
     return f" Is {near[0]!r} meant?" if near else ""
 
 def _other_separator(table):
-    "A separator that a table may have instead of its own, or None."
+    "An alternative separator of a table, or None."
     if not isinstance(table, TextTable): return None
     other = sniffed_separator(table.text, table.sep)
     if other == table.sep and len(table.names) == 1 and " " in table.names[0].strip(): return " "
@@ -292,7 +292,8 @@ def _at_once(args, source, out):
     _check_names(args, table)
     y = _labels(table, args.target)
     X = table.frame.drop(columns=args.target)
-    given, strategy = _given(args, table), _wanted(args.strategy, table, y)
+    given = _given(args, table)
+    strategy = _wanted(args.strategy, table, y)
     sampler = _sampler(args, strategy, list(X))
     rows = _new_rows(sampler, X, y, given)
     drop = _dropped(_excluded(args.exclude, list(X)))
@@ -310,7 +311,8 @@ class _BigTable:
     "A Parquet file that is read by parts."
     def __init__(self, path):
         import pyarrow as pa, pyarrow.parquet as pq
-        self.path, self.file = path, open_parquet(path, pq.ParquetFile, path)
+        self.path = path
+        self.file = open_parquet(path, pq.ParquetFile, path)
         schema = self.file.schema_arrow
         self.names = kept_names(schema.names)
         self.schema = pa.schema([schema.field(n) for n in self.names], schema.metadata)
@@ -336,7 +338,8 @@ class _BigTable:
 def _kept(y, wanted, n, seed):
     "Which rows to learn from: at most `n` of each class that does not grow."
     import numpy as np
-    kept, rng = np.ones(len(y), dtype=bool), np.random.default_rng(seed)
+    kept = np.ones(len(y), dtype=bool)
+    rng = np.random.default_rng(seed)
     for label, k in y.value_counts().items():
         if label not in wanted and k > n: kept[rng.permutation(np.flatnonzero(y == label))[n:]] = False
     return kept
@@ -359,7 +362,7 @@ def _stream(sampler, wanted, y, given):
             yield rows.assign(**{y.name: _repeated({label: len(rows)}, y)})
 
 # %% ../nbs/35_cli.ipynb #80d6a7fc
-_NEW = "imbllm-" # what the names of new parts begin with
+_NEW = "imbllm-" # beginning of the names of new parts
 _PER_PART = 50_000 # new rows in a part, at most
 _LEARNT = 20_000 # rows that are learned of each class that does not grow, if the user does not say how many
 
@@ -440,14 +443,16 @@ def _check_big(args, source, out):
     return big
 
 def _by_parts(args, source, out):
-    "Rebalance a Parquet file that need not fit in memory, nor what comes out."
+    "Rebalance a Parquet file by parts: neither input nor output need fit in memory."
     import pandas as pd
     big = _check_big(args, source, out)
     column = big.column(args.target)
     y = _labels(column, args.target)
     wanted = _to_draw(_wanted(args.strategy, column, y), y)
     part = big.rows(_kept(y, wanted, args.by_parts, args.seed))
-    X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
+    X = part.frame.drop(columns=args.target)
+    y_part = part.frame[args.target]
+    given = _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
     if wanted: sampler.fit(X, y_part)
@@ -459,7 +464,7 @@ def _by_parts(args, source, out):
 
 # %% ../nbs/35_cli.ipynb #bbe30efb
 def _plan(args, parts, wanted):
-    "What makes the new parts what they are, as JSON: another plan makes other parts."
+    "Everything that determines the new parts, as JSON: another plan makes other parts."
     how = {name: getattr(args, name) for name in ("target", "method", "llm", "epochs", "candidates", "seed", "given",
            "categorical", "exclude", "drop_copies", "mark", "by_parts")}
     sizes = {part.path.name: len(part) for part in parts.parts}
@@ -484,7 +489,9 @@ def _check_folder(args, out, plan):
 def _fitted(args, parts, y, wanted, model):
     "Fit the sampler and save it in the folder `model`, if it is not there yet; gives the cells of `--given`."
     part = parts.rows(_kept(y, wanted, args.by_parts or _LEARNT, args.seed))
-    X, y_part, given = part.frame.drop(columns=args.target), part.frame[args.target], _given(args, part)
+    X = part.frame.drop(columns=args.target)
+    y_part = part.frame[args.target]
+    given = _given(args, part)
     sampler = _sampler(args, {label: n + int((y_part == label).sum()) for label, n in wanted.items()}, list(X))
     if given: _check_given(sampler, X, given)
     if not model.exists(): sampler.fit(X, y_part).set_params(sampling_strategy="auto").save(model) # the plan has sizes
@@ -564,7 +571,7 @@ def _oversample(args):
 
 # %% ../nbs/35_cli.ipynb #37144755
 def _list(text):
-    "Parts between the commas that stand in no bracket."
+    "Parts between commas outside brackets."
     depth, parts = 0, [""]
     for c in text:
         depth += (c in "([{") - (c in ")]}")
@@ -651,7 +658,7 @@ def _write_report(results, folder):
 
 # %% ../nbs/35_cli.ipynb #0a279bdb
 def _bench_report(folder):
-    "Print and write what the results in `folder` say."
+    "Print and write a report of the results in `folder`."
     from imbllm.results import markdown, results_frame
     results = results_frame(folder)
     to = Path(folder)/"report"
@@ -663,7 +670,7 @@ def _bench_report(folder):
     print(f"{len(results) - len(failed)} results, {len(failed)} failed. Tables and figures are in {to}")
 
 def _grid(args):
-    "Cells of the grid that is asked for."
+    "Cells of the requested grid."
     from imbllm.baselines import METHODS
     from imbllm.benchmark import grid
     from imbllm.datasets import dataset_names
@@ -675,7 +682,7 @@ def _grid(args):
     except ValueError as e: raise CommandError(e) from e
 
 def _bench(args):
-    """Run a grid of data sets, methods and seeds into a folder, or report what a folder holds.
+    """Run a grid of data sets, methods and seeds into a folder, or report on a folder.
 
     Raises `CommandError` for unknown names before any work. Returns 1 if all cells failed.
     """
@@ -703,7 +710,8 @@ def _report(args):
     Raises `CommandError` for paths that cannot be followed, before any work, and `ValueError` for tables that do not
     match.
     """
-    out, sources = Path(args.output), [Path(p) for p in (args.real, args.synthetic, args.test) if p]
+    out = Path(args.output)
+    sources = [Path(p) for p in (args.real, args.synthetic, args.test) if p]
     for path in sources: _check_source(path)
     if out.suffix.lower() not in (".html", ".htm"): raise CommandError(f"{out}: the name must end in .html.")
     _check_out(out, args.force, *sources)
@@ -807,7 +815,7 @@ def _price_json(price):
     return {name: getattr(price, name) for name in ("new_rows", "worth", "low", "high", "given", "most")}
 
 def _evidence_table(choices):
-    "The comparison as text; what was not tried has dashes."
+    "The comparison as text, with dashes for arms that were not tried."
     table = choices[["average_precision", "log_loss", "gain", "se"]].rename(columns=lambda c: c.replace("_", " "))
     table.index = [f"{'*' if chosen else ' '} {arm}" for arm, chosen in choices.chosen.items()]
     return table.to_string(na_rep="–", float_format="{:.3f}".format)
@@ -879,7 +887,7 @@ def _add_method(add):
     add("--drop-copies", action="store_true", help="no new row equals a given one in all columns except the target")
 
 def _add_writing(add):
-    "Options of `oversample` on what is written."
+    "Options of `oversample` about its output."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
     add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
@@ -1028,8 +1036,8 @@ def main(
 ) -> int: # Exit code
     """Run the command `imbllm`.
 
-    Returns the exit code: 0 for success, 1 for a table that cannot be used or a file that cannot be written, 2 for a
-    command that cannot be followed, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
+    Returns the exit code: 0 for success, 1 for an unusable table or a file that cannot be written, 2 for an invalid
+    command, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

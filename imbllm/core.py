@@ -89,7 +89,7 @@ _T = TypeVar("_T") # so that type checkers see what is documented
 def documented(
     obj:_T, # A function, or a class with its public methods
 ) -> _T: # The same object
-    "Add what the comments behind parameters and results say to docstrings; a decorator."
+    "Decorator that adds the comments of parameters and results to the docstring."
     if isinstance(obj, type):
         methods = {name: getattr(f, "__func__", f) for name, f in vars(obj).items() if name[0] != "_"}
         for f in filter(inspect.isfunction, methods.values()): documented(f)
@@ -114,14 +114,14 @@ class LazyModule:
 torch = LazyModule("torch")
 
 # %% ../nbs/00_core.ipynb #05248d80
-_ABANDONED = 3600 # seconds after which unfinished work that nobody touched is taken for that of a dead process
+_ABANDONED = 3600 # seconds after which unchanged, unfinished work counts as that of a dead process
 
 def unfinished(
     path, # Final path of a file or a folder
 ) -> Path: # Hidden path beside it, with this process's number
     """Where to make what gets its final name when it is whole.
 
-    What killed processes left under such a name, and nobody touched for an hour, is removed.
+    Files that a killed process left under such a name are removed once they are an hour old.
     """
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.part"):
@@ -141,9 +141,9 @@ def write_atomically(
     path, # Final path
     write, # Function that writes to the path that it is given
 ):
-    """Let `write` make a file beside `path` and move it there in one step.
+    """Let `write` make a file next to `path` and move it there in one step.
 
-    On failure nothing is left, under either name.
+    On failure, neither name remains.
     """
     path, part = Path(path), unfinished(path)
     try:
@@ -185,7 +185,7 @@ def in_threads(
 
 # %% ../nbs/00_core.ipynb #5f02857a
 class WorkerError(RuntimeError):
-    "Processes that were given a task died again and again; the message names the task."
+    "Processes died repeatedly on a task; the message names the task."
 
 def in_parallel(
     function, # What to compute
@@ -194,8 +194,8 @@ def in_parallel(
 ): # Iterator over the results
     """Results of the tasks in their order, as they come.
 
-    Tasks of a process that dies are given to new ones, with a warning; when that has happened three times,
-    `WorkerError`, a `RuntimeError`, names the task.
+    If a process dies, new ones take over its tasks, with a warning. After the third time, `WorkerError`, a
+    `RuntimeError`, names the task.
     """
     if joblib.effective_n_jobs(n_jobs) == 1:
         for task in tasks: yield function(*task)

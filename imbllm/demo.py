@@ -43,7 +43,10 @@ def _scores(rare, p, threshold):
             "precision": metrics.precision_score(rare, found, zero_division=0)}
 
 # %% ../nbs/34_demo.ipynb #4dedd94e
-_AS_IS, _AT_PRIOR, _SMOTE_NC, _IMBLLM = "as it is", "threshold at the prior", "SMOTE-NC", "ImbLLM"
+_AS_IS = "as it is"
+_AT_PRIOR = "threshold at the prior"
+_SMOTE_NC = "SMOTE-NC"
+_IMBLLM = "ImbLLM"
 _SPLITS = 5
 
 def _threshold(way, rare): return rare.mean() if way == _AT_PRIOR else .5
@@ -168,8 +171,9 @@ def _fresh_folder(path):
     k = 1
     while True:
         fresh = Path(path) if k == 1 else Path(f"{path}-{k}")
-        try: fresh.mkdir(); return fresh
+        try: fresh.mkdir()
         except FileExistsError: k += 1
+        else: return fresh
 
 def _write(folder, scores, tables, figure):
     "Leave scores, tables and the figure in `folder`."

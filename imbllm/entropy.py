@@ -39,7 +39,7 @@ def _distribution(name, p, axis=None):
     return p
 
 def _distributions(name, ps, sizes):
-    "A distribution for each column, over as many values as `sizes` says."
+    "A distribution for each column, over `sizes` values."
     ps = [_distribution(f"{name}[{i}]", p) for i, p in enumerate(ps)]
     if [len(p) for p in ps] != list(sizes):
         raise ValueError(f"{name} must hold a distribution per column, of {', '.join(map(str, sizes))} values; "
@@ -84,7 +84,8 @@ def jensen_gap(
 
     It is between 0 and the entropy of the weights. Raises `ValueError` for what is no distribution.
     """
-    w, c = _distribution("weights", weights), _distribution("components", components, -1)
+    w = _distribution("weights", weights)
+    c = _distribution("components", components, -1)
     return float(shannon(w @ c) - w @ shannon(c, -1))
 
 # %% ../nbs/25_entropy.ipynb #3fb27d27
@@ -153,12 +154,12 @@ class Prompted:
     def best(self) -> list: # r*_i, a distribution per field
         """The first fields that would make the entropy of the row as high as it can be.
 
-        They are proportional to the exponential of the entropy of what follows.
+        They are proportional to the exponential of the entropy of the rest of the row.
         """
         return [np.exp(h - logsumexp(h)) for h in self.rest]
 
     def _whole(self, first):
-        "Entropy of a row in a known order whose first field is drawn from `first`."
+        "Entropy of a row in a known order, with a first field from `first`."
         return sum(entr(r).sum() + r @ h for r, h in zip(first, self.rest)) / len(first)
 
     def _far(self, first):
@@ -169,13 +170,14 @@ class Prompted:
         "Entropies of rows in a known order; see `summary`."
         y, yx = self._whole(self.first), self._whole(self.given)
         direct = sum(entr(p).sum() - entr(q).sum() for p, q in zip(self.given, self.first)) / len(self.first)
-        prompts, h = np.concatenate(self.given) / len(self.given), np.concatenate(self.rest)
+        prompts = np.concatenate(self.given) / len(self.given)
+        h = np.concatenate(self.rest)
         return dict(y=y, yx=yx, change=yx - y, direct=direct, indirect=yx - y - direct,
                     far_y=self._far(self.first), far_yx=self._far(self.given),
                     eq6=prompts[h >= y - 1e-9].sum(), rest=prompts @ h)
 
     def _forgotten_order(self):
-        "Entropies of rows whose order is forgotten; see `summary`."
+        "Entropies of rows with an unknown order; see `summary`."
         given_prompt = sum(p[x] @ entr(a) for p, x, a in zip(self.given, self.rows.T, self.after)) / len(self.given)
         rows_yx = entr(self.rows_yx).sum()
         prompt = entr(np.concatenate(self.given) / len(self.given)).sum()
@@ -185,11 +187,11 @@ class Prompted:
     def summary(self) -> pd.Series: # Nats, but for `eq6`
         """Entropies in nats.
 
-        Of a row in a known order `y` and `yx`, `change` from one to the other, of that `direct` in the first field and
-        `indirect` behind it; `far_y` and `far_yx`, the mean divergences of the first field from the best one (their
-        difference is `change`); `eq6`, the share of prompts that leave at least `y`, and `rest`, what prompts leave on
-        average. Of rows whose order is forgotten `rows_y` and `rows_yx`; `prompt` of the prompt, `rows_given_prompt`,
-        and their mutual `information`.
+        For a row in a known order: entropies `y` and `yx`, and the `change` from one to the other, `direct` in the
+        first field and `indirect` after it. `far_y` and `far_yx` are the mean divergences of the first field from the
+        best one (their difference is `change`). `eq6` is the share of prompts that leave at least `y`, and `rest` the
+        mean entropy that prompts leave. For rows with an unknown order: `rows_y` and `rows_yx`. Also `prompt`, the
+        entropy of the prompt, `rows_given_prompt`, and their mutual `information`.
         """
         return pd.Series(self._known_order() | self._forgotten_order())
 
@@ -201,7 +203,8 @@ def prompted(
     temperature:float=1., # Of every field that the model writes
     limit:int=_STATES, # Most states (rows times orders)
 ) -> Prompted: # What is written after either prompt
-    """Enumerate all rows in all orders: what a field model writes after the label alone, and after label and feature.
+    """Enumerate all rows in all orders, as a field model writes them after the label alone, and after label and
+    feature.
 
     The feature is drawn from `given`. Raises `ValueError` for a temperature that is not above 0, for what is no
     distribution, and for more than `limit` states.
@@ -292,9 +295,9 @@ def label_places(
 ) -> pd.DataFrame: # Nats, for each way to place the label
     """Entropies in nats of a true joint distribution with the label first (`fix_y`) and in random order (`permute_xy`).
 
-    Of what stands behind the label given all before it, the same per field, of all features as they are written, and of
-    the label as it is written; sums over all sets of features that may stand before the label.
-    Raises `ValueError` for what is no distribution.
+    Entropy of the fields after the label given all before it, the same per field, of all features as they are written,
+    and of the label as it is written. Sums over all sets of features that may come before the label. Raises
+    `ValueError` for what is no distribution.
     """
     p = _distribution("p", p)
     d, label = p.ndim - 1, _entropy_of(p, [0])
@@ -363,11 +366,12 @@ def chosen_change(
     """What choosing one candidate in `m` by the critic does, estimated from candidates that were not chosen.
 
     The `change` of the entropy, its two parts (`likelihood` less `divergence`, which is at most `bound`, log m), and
-    the gain in mean score (`separation`). Each is a mean and the ends of its interval, in nats. Where a score depends
-    on orders that were drawn, `divergence` is that of row and orders together, an upper bound for that of the row.
-    Raises `ValueError` as `kept_weights` does.
+    the gain in mean score (`separation`). Each is a mean and the ends of its interval, in nats. If a score depends on
+    random orders, `divergence` is that of row and orders together, an upper bound for that of the row. Raises
+    `ValueError` as `kept_weights` does.
     """
-    log_prob, score = np.asarray(log_prob, dtype=float), np.asarray(score, dtype=float)
+    log_prob = np.asarray(log_prob, dtype=float)
+    score = np.asarray(score, dtype=float)
     w = kept_weights(score, strength, m)
     likelihood = (1 - w) * (log_prob - log_prob.mean()) # centred, which changes no mean, because that of w is 1
     divergence = -entr(w)
@@ -423,7 +427,8 @@ def draw_rows(
     if condition not in ("y", "yx"):
         raise ValueError("condition must be 'y' or 'yx', the prompts that begin with the label; "
                          f"got {condition!r}.")
-    temperature, target = _temperature(sampler, temperature), sampler.label_code(label)
+    temperature = _temperature(sampler, temperature)
+    target = sampler.label_code(label)
     rng = np.random.default_rng([random_state, target])
     codes, order, known = prompt_rows(0, n, target, model.counts[target], condition, "fix_y", rng)
     rows = model.decode(Rows(codes), order, known, temperature, torch.Generator().manual_seed(random_state))
@@ -437,7 +442,7 @@ def field_entropies(
 ) -> pd.DataFrame: # Nats, a line per column and a column per place
     """Mean negative log-probability of each column at each place in the row, `(d, d)` in nats.
 
-    It is the entropy of the column given what stands before. NaN where a column never stood.
+    It is the entropy of the column given the fields before it. NaN where a column never stood.
     """
     names = sampler.schema_.names
     columns = np.array(names, dtype=object)[drawn.order[:, 1:].ravel() - 1]
@@ -452,13 +457,14 @@ def order_bounds(
     k:int=8, # How many other orders
     random_state:int=0, # Seed of the orders
 ) -> tuple: # Values per row, `(n,)` and `(n,)`, in nats
-    """Two values per row in nats, whose means bound the entropy of rows whose order is forgotten, in expectation.
+    """Two values per row in nats. Their means bound, in expectation, the entropy of rows with an unknown order.
 
     The first is a lower and the second an upper bound. With `condition="yx"` the upper one is infinite for a row that
     no prompt among the `k` could begin. Raises `ValueError` unless `k` is at least 1.
     """
     if not isinstance(k, Integral) or k < 1: raise ValueError(f"k must be a whole number of at least 1; got {k!r}.")
-    rng, (n, m) = np.random.default_rng(random_state), drawn.order.shape
+    rng = np.random.default_rng(random_state)
+    n, m = drawn.order.shape
     def log_prob(order):
         return _scored(sampler.row_model_, drawn.rows, order, drawn.condition, drawn.temperature, drawn.label).sum(1)
     others = np.stack([log_prob(permute(n, m - 1, "fix_y", rng)) for _ in range(k)])
@@ -494,7 +500,7 @@ def _put_first(order, j):
     return np.take_along_axis(order, np.argsort(rank, axis=1, kind="stable"), 1)
 
 def _prompts(mass, j, label, rng):
-    "Rows whose column `j` is drawn in proportion to the positive part of its `mass`."
+    "Rows with column `j` drawn in proportion to the positive part of its `mass`."
     codes = np.zeros((len(j), 1 + len(mass)), dtype="int64")
     codes[:, 0] = label
     for i, m in enumerate(mass, 1):
@@ -503,7 +509,7 @@ def _prompts(mass, j, label, rng):
     return Rows(codes)
 
 def _nats_behind(model, prompts, order, temperature, seed):
-    "Let the model complete prompts of two fields; negative log-probability of what it wrote, `(n,)`."
+    "Let the model complete prompts of two fields; the negative log-probability of its text, `(n,)`."
     rows = model.decode(prompts, order, 2, temperature, torch.Generator().manual_seed(seed))
     return -model.field_log_probs(rows, order, 2, temperature).sum(1)
 
@@ -532,7 +538,8 @@ def prompt_change(
     j = 1 + np.arange(n) % len(first)
     order = _put_first(permute(n, len(first), "fix_y", rng), j)
     def nats(mass): return _nats_behind(model, _prompts(mass, j, target, rng), order, temperature, random_state)
-    more, less = nats([p - q for p, q in zip(given, first)]), nats([q - p for p, q in zip(given, first)])
+    more = nats([p - q for p, q in zip(given, first)])
+    less = nats([q - p for p, q in zip(given, first)])
     indirect = moved[j - 1] * (more - less)
     return dict(change=interval(direct + indirect), direct=direct, indirect=interval(indirect),
                 moved=float(moved.mean()))
@@ -583,7 +590,7 @@ def grid_entropy(
 ) -> float: # Nats
     """Entropy in nats of numbers on a grid: that of Kozachenko and Leonenko after each was moved within its step.
 
-    Columns are scaled alike. Raises `ValueError` for a step that is not above 0.
+    All columns have the same scale. Raises `ValueError` for a step that is not above 0.
     """
     step = np.asarray(step, dtype=float)
     if not (step > 0).all():
@@ -622,7 +629,7 @@ def _between_columns(model, codec, rows, order):
     real = np.arange(ids.shape[1]) < size[:, None]
     member = np.zeros((*ids.shape, order.shape[1])) # (b, t, 1 + d): is the token of the column?
     member[(*np.nonzero(real), np.repeat(order.ravel(), fields.length.ravel()))] = 1
-    looks = member / member.sum(1, keepdims=True) # every token of a column counts alike
+    looks = member / member.sum(1, keepdims=True) # every token of a column has the same weight
     weights = attention_weights(model, ids, real).mean(0).astype(float)
     return np.einsum("btj,bts,bsk->jk", looks, weights, member, optimize=True)
 
@@ -635,7 +642,7 @@ def attention_map(
 ) -> np.ndarray: # Attention from each column (line) to each (column), `(1 + d, 1 + d)`; lines sum to one
     """How much the tokens of each column attend to those of each other, `(1 + d, 1 + d)`. Lines sum to one.
 
-    The mean over tokens, heads, layers and rows of the attention weights, summed over the tokens that are looked at.
+    The mean over tokens, heads, layers and rows of the attention weights, summed over the attended tokens.
     """
     batches = np.array_split(np.arange(len(rows)), math.ceil(len(rows) / batch_size))
     return sum(_between_columns(model, codec, rows[who], order[who]) for who in batches) / len(rows)

@@ -30,7 +30,7 @@ def _begins(ids, depth):
     return np.r_[True, (ids[1:, :depth] != ids[:-1, :depth]).any(1)]
 
 def _siblings(ids):
-    "How many tokens can stand in the place of each inner token of sorted `ids`, `(n, depth - 1)`."
+    "How many tokens compete with each inner token of sorted `ids`, `(n, depth - 1)`."
     out = np.ones((len(ids), ids.shape[1] - 1), dtype="int16")
     for level in range(1, ids.shape[1]):
         node = np.cumsum(_begins(ids, level)) - 1
@@ -49,8 +49,8 @@ class Layout(nn.Module):
     """The tokens of a table's fields, as tensors that move with the model.
 
     A field is a column with a value: value `c` of column `j` has the number `start[j] + c`. Fields with the same first
-    token are a group. In the order `field` the groups stand side by side, those of a column in the order of `first`,
-    and the fields of a group in that of their inner tokens.
+    token are a group. In the order `field` each group is contiguous. The groups of a column are in the order of
+    `first`, and the fields of a group in that of their inner tokens.
     """
     def __init__(self,
         codec:Codec, # Made with a `TableTokenizer`
@@ -114,8 +114,8 @@ class Layout(nn.Module):
 class FieldLM(GPT2LMHeadModel):
     """A GPT-2 that reads and writes a row one field a step.
 
-    `fields` are numbers of fields as `Codec.piece` gives them, `columns` the columns that they belong to; a column of
-    -1 is a field that a row lacks. `bind` it to a table before use.
+    `fields` are numbers of fields from `Codec.piece`, and `columns` are their columns; -1 marks a field that a row
+    lacks. `bind` it to a table before use.
     """
     def __init__(self,
         config:GPT2Config, # Shape of the model; `n_columns` is the number of columns of the table, the label included
@@ -223,7 +223,7 @@ def embedded_model(
 
 # %% ../nbs/11_fields.ipynb #ec635a18
 def _places(columns, n_columns):
-    "Where each column stands in each row, `(n, 1 + d)`, and whether it does."
+    "Place of each column in each row, `(n, 1 + d)`, and a mask of the columns that a row has."
     step = torch.arange(columns.shape[1], device=columns.device).expand_as(columns)
     place = columns.new_zeros(len(columns), n_columns + 1).scatter_(1, columns % (n_columns + 1), step)[:, :n_columns]
     return place, columns.gather(1, place) == torch.arange(n_columns, device=columns.device)
@@ -335,7 +335,7 @@ def _choices(model, grammar):
 def _linear(layer, x): return F.linear(x, layer.weight.t(), layer.bias)
 
 def _through(model, x, attend):
-    """States behind the layers of a model whose inputs are `x`, `(..., width)`.
+    """States after the layers of a model with inputs `x`, `(..., width)`.
 
     `attend` is the attention of a layer: a function of its number, and of queries, keys and values, `(..., 3 width)`.
     """
@@ -543,10 +543,10 @@ def decode_fields(
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
 ) -> tuple: # `Rows`, and the log-probability of what was written, `(b,)`, in nats
-    """Complete `b` rows whose first `given` fields (in their order) are set.
+    """Complete `b` rows; the first `given` fields (in their order) are set.
 
     The log-probability is that at temperature 1, of the fields that were drawn given those before them. Source: Eq. 2
-    of the paper, renormalised on what the grammar admits.
+    of the paper, renormalised on the values that the grammar admits.
     """
     if not len(order): return Rows(rows.codes), np.zeros(0)
     choices = _choices(model, grammar) if grammar.allowed else None # the whole grammar admits every field
@@ -587,7 +587,7 @@ def _inner_log_probs(model, choices, states, pieces, temperature):
 
 # %% ../nbs/11_fields.ipynb #3d3b4518
 class _TiedFields:
-    "Scores the fields of tied columns with what the relations admitted when each was written."
+    "Scores the fields of tied columns with the values that the relations admitted at the time of writing."
     def __init__(self, model, grammar, rows, order, given):
         self.rows = rows
         self.order = order
@@ -649,8 +649,7 @@ def score_fields(
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_fields` would write it.
 
-    It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
-    not admit.
+    It is 0 for the first `given` fields and for omitted fields, and -inf for a value that the grammar does not admit.
     """
     narrow = grammar.choices if grammar.allowed else None # the whole grammar admits every field
     choices = None if narrow is None else _choices(model, grammar)

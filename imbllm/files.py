@@ -60,7 +60,7 @@ def _check_foreign(path, data):
 
 # %% ../nbs/33_files.ipynb #e9a8c98f
 def check_parent(path):
-    "May something be made at `path`?"
+    "Can a file be created at `path`?"
     if not path.parent.is_dir(): raise CommandError(f"{path}: there is no folder {path.parent}; make it first.")
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"{path}: the folder {path.parent} may not be written to.")
@@ -102,7 +102,7 @@ def _with_nul(path):
         "instance --encoding utf-16-le.")
 
 def _as_text(path, data, asked):
-    "Text of `data` in the encoding that is asked for, or else in UTF-8, UTF-16 or an old one; and the encoding."
+    "Text of `data` in the requested encoding, or else in UTF-8, UTF-16 or an old one; and the encoding."
     unmarked = _unmarked(data) if asked in (None, "utf-16") else None
     if unmarked and not asked:
         warnings.warn(f"{path} has no byte order mark; it is read as {unmarked}. --encoding names another.",
@@ -176,7 +176,10 @@ def _row_lines(
 ) -> tuple: # Names of the columns, and the numbers of the first and of the last line of each record, the header's first
     "Check that header and rows are complete. Raises `ValueError` naming the line."
     records = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
-    names, line, starts, ends = [], 0, array("q"), array("q")
+    names = []
+    line = 0
+    starts = array("q")
+    ends = array("q")
     try:
         for r in records:
             if r:
@@ -213,7 +216,7 @@ def _first(test, words): return next(filter(test, words), None)
 
 # %% ../nbs/33_files.ipynb #f81bebdc
 def _same(words, values):
-    "Which of `words` cannot be told apart as `values`; empty if all can."
+    "The `words` that give equal `values`; empty if all differ."
     from decimal import Decimal
     seen = {}
     for word, value in zip(words, values):
@@ -225,7 +228,8 @@ def _same(words, values):
 # %% ../nbs/33_files.ipynb #e92f9408
 def _why_codes(words):
     "Why `words`, each of which looks like a number, are codes; empty if they are numbers."
-    plus, minus = _first(lambda w: w[0] == "+", words), _first(lambda w: w[0] == "-", words)
+    plus = _first(lambda w: w[0] == "+", words)
+    minus = _first(lambda w: w[0] == "-", words)
     whole = all(map(_WHOLE.fullmatch, words))
     pointed = any("." in w for w in words)
     for word, why in [
@@ -242,7 +246,7 @@ def _why_codes(words):
 
 # %% ../nbs/33_files.ipynb #5531986a
 def _numbers(words):
-    "Values of `words`, or nothing and why they are none."
+    "Values of `words`, or nothing and the reason."
     if not words or not all(map(_LIKE.fullmatch, words)): return None, ""
     if why := _why_codes(words): return None, why
     whole = all(map(_WHOLE.fullmatch, words)) and "-0" not in words
@@ -280,7 +284,7 @@ class _NumberStyle:
         return self._trimmed(digits) + self.exponent + power
 
     def _trimmed(self, digits):
-        "`digits` without zeros at the end, but with as many behind the point as the column has at least."
+        "`digits` without zeros at the end, but with at least the column's minimal number of decimals."
         whole, _, rest = digits.partition(".")
         rest = rest.rstrip("0")
         if rest or self.pointed: rest = rest.ljust(self.decimals[0], "0")
@@ -392,7 +396,7 @@ def _meaning_of(
     na=None, # Words that are missing values in every column; if None, the usual ones are, among numbers
     decimal=".", # Decimal mark
 ) -> _Meaning:
-    "Decide from all its distinct texts what a column means."
+    "Decide the meaning of a column from all its distinct texts."
     words = [t.strip() for t in texts]
     named = set(_missing_words() if na is None else na)
     rest = list(dict.fromkeys(w for w in words if w and w not in named))
@@ -443,7 +447,8 @@ def _parser(column):
     "What the values of `column` are, and a function that makes one from a word."
     import datetime as dt, decimal, pandas as pd
     from pandas.api import types
-    one, dtype = _one(column), getattr(column.dtype, "categories", column).dtype
+    one = _one(column)
+    dtype = getattr(column.dtype, "categories", column).dtype
     if types.is_bool_dtype(dtype) or isinstance(one, bool): return "True and False", _boolean
     if dtype.kind == "M" or isinstance(one, dt.datetime):
         return "dates", lambda t: _moment(t, getattr(dtype, "tz", None))
@@ -488,7 +493,11 @@ class TextTable:
     `ValueError` naming the line for text that is not complete.
     """
     def __init__(self, path, data, expected=",", sep=None, decimal=None, encoding=None, na=None):
-        self.path, self.data, self.expected, self.asked, self.na = path, data, expected, decimal, na
+        self.path = path
+        self.data = data
+        self.expected = expected
+        self.asked = decimal
+        self.na = na
         self.text, self.encoding, self.bom = _decoded(path, data, encoding)
         self.sep = sep or sniffed_separator(self.text, expected or ",")
         if not sep and expected and self.sep != expected:
@@ -514,7 +523,7 @@ class TextTable:
 
     @cached_property
     def meanings(self):
-        "What each column means; a warning says what may surprise."
+        "Meaning of each column, with a warning about surprises."
         import numpy as np
         counts = {name: np.bincount(codes) for name, (_, codes) in self.cells.items()}
         found = {name: _meaning_of(texts, counts[name], self.na, self.decimal)
@@ -545,7 +554,7 @@ class TextTable:
 
     @cached_property
     def quoted(self):
-        "Columns all of whose fields are in quotes, blank ones aside, as far as the header and a thousand rows tell."
+        "Columns with quotes around all fields that are not blank, in the header and the first thousand rows."
         head = "".join(self.lines[:self.ends[min(1000, len(self))]])
         if '"' not in head: return set()
         sep = re.escape(self.sep)
@@ -557,7 +566,9 @@ def _end_of(line): return line[len(line.rstrip("\r\n")):]
 
 def _by_column(fields, sep, n):
     "Raw texts of each column, without the header's."
-    columns, j, first = [[] for _ in range(n)], 0, True
+    columns = [[] for _ in range(n)]
+    j = 0
+    first = True
     for m in fields:
         if not first and j < n: columns[j].append(m[1])
         if m[2] == sep: j += 1
@@ -572,7 +583,7 @@ def open_parquet(
     read, # Function that reads `source`
     source, # File, or bytes as a file
 ): # What `read` gives
-    "What `read` makes of Parquet, whose columns must have names that differ and values that can be compared."
+    "`read` for Parquet; column names must differ, and values must be comparable."
     import pyarrow as pa
     try: table = read(source)
     except (pa.ArrowException, OSError) as e: raise ValueError(f"{path} cannot be read as Parquet: {e}") from e
@@ -634,7 +645,7 @@ def open_table(
     encoding=None, # Encoding
     na=None, # Words that mean a missing value in every column; if None, the usual ones do, among numbers
 ): # -> `TextTable` or `ArrowTable`
-    "A table with the names of its columns; its cells are read when they are asked for. Raises as `read_table` does."
+    "A table with the names of its columns; it reads its cells on request. Raises as `read_table` does."
     name = "standard input" if str(path) == STREAM else path
     if is_parquet(path): return ArrowTable(name, path)
     data = _read_bytes(path)
@@ -651,10 +662,10 @@ def read_table(
 ): # -> DataFrame
     """Read a table from a file, by its suffix.
 
-    CSV must be complete. Whole numbers stay whole when cells are blank, text and codes stay as they are, and words such
-    as `NA` are missing values among numbers only. Warns of what may surprise. Raises `ValueError` naming the line for a
-    file that is not complete or not text, and for column names that are empty or not different; `CommandError` for
-    another suffix, or for Parquet without pyarrow.
+    CSV must be complete. Whole numbers stay whole when cells are blank, and text and codes do not change. Words such as
+    `NA` are missing values only among numbers. Warns about surprising choices. Raises `ValueError`, naming the line,
+    for a file that is incomplete or not text, and for column names that are empty or repeated. Raises `CommandError`
+    for another suffix, or for Parquet without pyarrow.
     """
     table = open_table(path, **settings)
     if not len(table): raise no_rows(table.path)
@@ -733,15 +744,15 @@ def write_table(
     """Write a table to a file, by its suffix, complete or not at all.
 
     With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an
-    apostrophe in front, which stays in the file; Parquet has no formulas. Raises `OSError` if the disk is full, and
-    `CommandError` for another suffix, or for Parquet without pyarrow.
+    apostrophe in front, and keep it. Parquet has no formulas. Raises `OSError` if the disk is full, and `CommandError`
+    for another suffix, or for Parquet without pyarrow.
     """
     write_file(path, _bytes_of(frame, path, escape_formulas))
 
 # %% ../nbs/33_files.ipynb #d6e6b026
 @dataclass
 class Addition:
-    "What to write below, or beside, the rows of a file."
+    "Content to write below, or next to, the rows of a file."
     table:object # `TextTable` or `ArrowTable`
     rows:object # New rows, a DataFrame with the columns of the table but those of `drop`
     drop:tuple=() # Columns to leave out
@@ -765,7 +776,9 @@ class Addition:
 class _Csv:
     "Writes an `Addition` to a `TextTable` as CSV, with the separator `sep`."
     def __init__(self, addition, sep):
-        self.of, self.table, self.sep = addition, addition.table, sep
+        self.of = addition
+        self.table = addition.table
+        self.sep = sep
         self.all_quoted = len(self.table.quoted) == len(self.table.names)
         self.verbatim = sep == self.table.sep and not addition.drop and not addition.escape_formulas
 
@@ -788,7 +801,7 @@ class _Csv:
         return "".join([self.sep.join(fields) + end for fields in zip(*columns)])
 
     def copied(self, ends):
-        "Lines of the header and of given rows, as they are but for the mark."
+        "Lines of the header and of given rows, unchanged except for the mark."
         lines = list(self.table.lines)
         if self.of.new_only: lines = lines[:ends[0]]
         for i, end in enumerate(ends if self.of.mark is not None else ()):

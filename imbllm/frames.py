@@ -16,10 +16,10 @@ from .schema import TableError
 # %% ../nbs/02_frames.ipynb #343e6af2
 def is_foreign(
     X, # Anything
-) -> bool: # Whether it is such a table or column
+) -> bool: # Is it such a table or column?
     """Is `X` a table or a column of another library than pandas?
 
-    It is if it has an Arrow stream, if it is a `datasets.Dataset`, or if it is a table that is yet to be collected.
+    True for a table with an Arrow stream, for a `datasets.Dataset`, and for a lazy table that is not collected yet.
     """
     marks = "__arrow_c_stream__", "with_format", "collect"
     return not isinstance(X, (pd.DataFrame, pd.Series)) and any(hasattr(X, mark) for mark in marks)
@@ -90,7 +90,7 @@ class _Host:
         return self._column(rows) if isinstance(rows, pd.Series) else self._table(rows)
 
     def below(self, given, rows):
-        "The table `given` as it is, and below it the DataFrame `rows`, whose columns it has."
+        "The table `given`, unchanged, followed by the DataFrame `rows` with the same columns."
         import narwhals as nw
         parts = [given, self(rows)] if len(rows) else [given]
         parts = [nw.from_native(_arrow_rows(part), eager_only=True).select(rows.columns.tolist()) for part in parts]
@@ -160,7 +160,7 @@ def as_array(
     X, # Array, list of rows or sparse matrix, `(n, d)`
     min_rows:int=0, # How many rows it must have
 ): # -> An array or a sparse matrix, `(n, d)`
-    "`X` as scikit-learn checks and takes it, whatever its cells are; they may be missing."
+    "`X` as scikit-learn checks and accepts it. Cells may be of any type, and may be missing."
     return check_array(_objects(_unmasked(X)), dtype=None, accept_sparse=["csr", "csc"], ensure_all_finite=False,
                        ensure_min_samples=min_rows)
 
@@ -169,7 +169,7 @@ def as_array(
 def as_frame(
     X, # DataFrame, array, list of rows, sparse matrix, or a table for which `is_foreign` holds, `(n, d)`
 ) -> pd.DataFrame: # The same table
-    """`X` as a DataFrame `(n, d)` whose columns have their natural dtypes.
+    """`X` as a DataFrame `(n, d)` with natural dtypes.
 
     A DataFrame is returned as it is. The columns of arrays and lists are called `x0`, `x1`, and so on.
     """

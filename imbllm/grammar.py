@@ -19,7 +19,7 @@ from .serialization import Codec, Ragged, _spell
 
 # %% ../nbs/09_grammar.ipynb #92cdc0ad
 def _rest(low, high, digit, unit):
-    "What is left of an interval of whole numbers once a digit is written that counts `unit`; empty if low > high."
+    "Rest of an interval of whole numbers after a digit that counts `unit`; empty if low > high."
     return max(low - digit * unit, 0), min(high - digit * unit, unit - 1)
 
 def _units(text, decimals):
@@ -40,7 +40,7 @@ def _intervals(low, high, decimals):
 
 # %% ../nbs/09_grammar.ipynb #0b6a94ef
 def _after(intervals, digit, decimals):
-    "The intervals that are left once a digit before the point is written."
+    "The remaining intervals after a digit before the point."
     left = []
     for digits, low, high in intervals:
         if digits == 0: continue
@@ -214,15 +214,15 @@ class Grammar:
     """What may be decoded, for all columns of a table.
 
     A state `s` has the branches `first[s]` to `first[s] + count[s] - 1`. A branch begins with the token `token` (or
-    `VALUE_END`), feeds the ids of its piece of `runs`, leads to the state `next`, and completes the value `code` (or is
-    `UNDECIDED`; `SPELLED` completes a number, of which `char` is a character). `entry_runs`, `entry_state` and
+    `VALUE_END`), feeds the ids of its piece of `runs`, and leads to the state `next`. It completes the value `code`, or
+    is `UNDECIDED`; `SPELLED` completes a number, and `char` is one of its characters. `entry_runs`, `entry_state` and
     `entry_code` are the same at the entry of each column, with its prefix and any ids without a choice.
 
-    `allowed` narrows columns: to some of their codes or, where numbers are spelled, to a pair of bounds or a list of
-    number texts (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row
-    has said so far. Numbers of columns that take part in a relation are not spelled, they are among the known ones.
-    The states of a table's own vocabulary are made when they are first asked for: whole, its grammar admits every
-    field, and the embedded model needs no states.
+    `allowed` narrows columns to some of their codes. Spelled numbers take a pair of bounds or a list of number texts
+    (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row has said so far.
+    Columns of a relation do not spell their numbers: they choose among the known ones. The states of a table's own
+    vocabulary are built on first use: an unrestricted grammar admits every field, and the embedded model needs no
+    states.
     """
     def __init__(self,
         codec:Codec, # The map from fields to ids
@@ -294,8 +294,8 @@ class Grammar:
 
     @cached_property
     def choices(self):
-        """Choices `(place, state, branch)` that lead to each value of each column, as pieces in the order in which the
-        codec numbers the fields; and which values are admitted."""
+        """Choices `(place, state, branch)` that lead to each value of each column, as pieces in the codec's order of
+        fields, and a mask of the admitted values."""
         fields = [(j, ids) for j, value_ids in enumerate(self.codec.value_ids) for ids in value_ids]
         return _choice_lists([self._choices_of(*field) for field in fields])
 
@@ -309,10 +309,10 @@ def walk(self:Grammar,
     j:int, # Position of the column
     ids, # Ids that begin with a value of the column
 ) -> _Walk: # What is there, or None
-    """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit what is there.
+    """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit it.
 
-    Gives its `code`, its `text` if it is a spelled number, how many ids it takes (`length`), and the `choices`
-    `[(place, state, branch)]` that lead to it. What follows an open-ended value may be anything.
+    Returns its `code`, its `text` if it is a spelled number, its number of ids (`length`), and the `choices` `[(place,
+    state, branch)]` that lead to it. What follows an open-ended value may be anything.
     """
     branch_of, after, codes, chars = self._lists
     forced = _piece(self.entry_runs, j)[len(self.codec.prefix[j]):]
@@ -351,7 +351,7 @@ def number_choices(self:Grammar, j, texts):
 @patch
 def narrowing(self:Grammar,
     n:int, # How many rows
-    record:bool=False, # Keep what was admitted when each column was written?
+    record:bool=False, # Record the admitted values of each column?
 ):
     "A `Narrowing` of `n` rows, or None if no columns are tied."
     return None if self.relations is None else self.prepared()._start.repeated(n, record)

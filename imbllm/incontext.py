@@ -102,9 +102,9 @@ def view_log_odds(
 class InContextClassifier(ClassifierMixin, BaseEstimator):
     """A classifier that reads the training rows as context of a pre-trained network; nothing is fitted.
 
-    `X` may be a table of any kind that `ImbLLM` takes: with text, categories, dates, missing cells. Two classes are
-    told apart at once, more by one against the rest. Time and memory grow with `views`, with the rows to predict and
-    with the columns; the training rows count up to `context`. Raises `ValueError` for a single class and `OSError`
+    `X` may be a table of any kind that `ImbLLM` takes: with text, categories, dates, missing cells. Two classes need
+    one comparison; more classes use one against the rest. Time and memory grow with `views`, with the rows to predict
+    and with the columns; the training rows count up to `context`. Raises `ValueError` for a single class and `OSError`
     if there are no weights.
     """
     _parameter_constraints = {
@@ -240,7 +240,7 @@ class Context:
         label:int, # Code of a class
         device:str="cpu", # Where to compute: `"cpu"` or `"cuda"`
     ) -> np.ndarray: # Log-odds against the other classes, `(m,)`
-        "Log-odds of a class for rows `(m, d)`, over as many views as it takes to see every column about once."
+        "Log-odds of a class for rows `(m, d)`, over the number of views that shows every column about once."
         shown, y, shift = self.of[label]
         net = packaged_net(bf16=None, device=device)
         found = np.zeros(len(Z))

@@ -54,8 +54,8 @@ def _draw_pairs(members, near, n, rng):
 
 # %% ../nbs/08_interpolation.ipynb #60b65064
 def _rounded(x, col, code):
-    """Text of `x` with as many decimals as the value with that code; the text of that value where floats are too
-    coarse.
+    """Text of `x` with as many decimals as the value with that code. Where floats are too coarse, the text of that
+    value.
     """
     if col.native.dtype.kind != "f" and abs(x) > 2**53: return col.texts[code]
     return number_text(round(float(x), int(col.decimals[code])) + 0.)

@@ -72,11 +72,11 @@ def classification_scores(
     """Scores of a classifier on `n` rows with `k` classes, a dict of floats.
 
     From predicted classes: `paper_f1` (of code 1 if `k` is 2, else weighted by class size), `minority_f1` (of code
-    `rare`), `macro_f1`, `balanced_accuracy` (mean recall) and `g_mean` (geometric mean of recalls, imbalanced-learn's).
+    `rare`), `macro_f1`, `balanced_accuracy` (mean recall), and imbalanced-learn's `g_mean` (geometric mean of recalls).
     From `p`: `average_precision` and `roc_auc` of `rare` against the rest, `log_loss` in nats, and `brier`, in [0, 1]
-    for two classes and in [0, 2] for more. `y`, `pred` are `(n,)`, `p` is `(n, k)`.
-    Raises `ValueError` for wrong shapes, for codes out of range, and if `y` lacks the rare class or any other.
-    Source: Section V-A2 of the paper and its published code for `paper_f1`.
+    for two classes and in [0, 2] for more. `y`, `pred` are `(n,)`, `p` is `(n, k)`. Raises `ValueError` for wrong
+    shapes, for codes out of range, and if `y` lacks the rare class or any other. Source: Section V-A2 of the paper and
+    its published code for `paper_f1`.
     """
     y, p = np.asarray(y), np.asarray(p)
     _check_labels(y, p, rare)
@@ -111,11 +111,11 @@ def dcr(
 ) -> np.ndarray: # Of each new row to the closest real one, `(m,)`, or of each real row to the closest new one, `(n,)`
     """Distance of each of `m` new rows to the closest of `n` real ones (distance to the closest record), `(m,)`.
 
-    It is in shares of columns, or Euclidean if `reference` is such a `Space`. With `direction="real to synthetic"` the
-    distance of each real row to the closest new one, `(n,)`: the paper's, whose `real` are minority rows that the
-    method never saw. Raises `ValueError` for unequal columns and an unknown direction, and `EmptyTableError` for a set
-    without rows.
-    Source: Park et al., 2018 (table-GAN); Section V-A2 of the paper for the other direction and the Euclidean distance.
+    It is in shares of columns, or Euclidean if `reference` is a Euclidean `Space`. With `direction="real to
+    synthetic"`, the distance of each real row to the closest new one, `(n,)`. The paper uses this one, with unseen
+    minority rows as `real`. Raises `ValueError` for unequal columns and an unknown direction, and `EmptyTableError` for
+    a set without rows. Source: Park et al., 2018 (table-GAN); Section V-A2 of the paper for the other direction and the
+    Euclidean distance.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(map(repr, DIRECTIONS))}; got {direction!r}.")
@@ -151,7 +151,7 @@ def close_probability(
     scale:str="fixed", # `"fixed"`: share of columns; `"run"`, the paper's: the run's distances stretched to [0, 1]
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: both sets together
 ) -> float: # Share of real rows with a new row close by
-    """Share of `n` real rows whose nearest of `m` new rows is at most `alpha` away, in [0, 1].
+    """Share of `n` real rows with at least one of `m` new rows within `alpha`, in [0, 1].
 
     With `scale="fixed"` `alpha` is a share of columns; with `"run"` a share of the way from the smallest to the largest
     of the `n` distances. Raises `ValueError` for an unknown scale or unequal columns, `EmptyTableError` for a set
@@ -174,9 +174,8 @@ def coverage(
     """Share of `n` real rows to which one of `m` new rows is nearer than the `k`-th nearest other real row, in [0, 1].
 
     With `ties` as near suffices. Raises `ValueError` unless `k` is in 1 to `n - 1`, and for unequal columns;
-    `EmptyTableError` for a set without rows.
-    Source: Naeem et al., 2020, whose code has no ties; Section V-A2 of the paper, with a Euclidean `Space` as reference
-    and the training minority before the cut as `real`.
+    `EmptyTableError` for a set without rows. Source: Naeem et al., 2020 (no ties in their code); Section V-A2 of the
+    paper, with a Euclidean `Space` as reference and the training minority before the cut as `real`.
     """
     space, r, s = in_one_space(reference, real, synthetic)
     radius, near = space.radii(r, k), space.nearest(r, s)[:, 0]
@@ -284,12 +283,26 @@ class ExchangeRate(NamedTuple):
     curve:pd.DataFrame # Scores: a row for each split, a column for each number of real rare rows
     augmented:np.ndarray # Score of the augmented table in each split, `(n_splits,)`
 
+    @property
+    def least(self): return int(self.curve.columns[0])
+
+    def at_end(self,
+        worth:float, # Rows
+    ) -> str: # " or more", " or less" or nothing
+        "Whether the curve ends at a worth, so that it is a bound."
+        if worth > self.most - self.given - .5: return " or more"
+        return " or less" if worth < self.least - self.given + .5 else ""
+
+    def interval(self):
+        "The interval in words."
+        low, high, end = rows_text(self.low), rows_text(self.high), self.at_end(self.worth)
+        if end and low == high: return f"the {'most' if end == ' or more' else 'least'} that this table can show"
+        if end: return f"at least {low}" if end == " or more" else f"at most {high}"
+        return f"{low}{self.at_end(self.low)} to {high}{self.at_end(self.high)}"
+
     def __str__(self):
-        first, last = self.curve.columns[0] - self.given, self.most - self.given
-        at_end = " or more" if self.worth >= last else " or less" if self.worth <= first else ""
-        worth, low, high = (rows_text(n) for n in (self.worth, self.low, self.high))
-        return (f"{rows_text(self.new_rows)} new rows are worth about {worth} labelled ones{at_end} ({low} to {high}), "
-                f"beside {self.given:,} real ones.")
+        return (f"{rows_text(self.new_rows)} new rows are worth about {rows_text(self.worth)} labelled ones"
+                f"{self.at_end(self.worth)} ({self.interval()}), beside {self.given:,} real ones.")
 
 def rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
@@ -300,9 +313,12 @@ def rows_worth(sizes, curve, score):
     return np.exp(np.interp(score, rising, np.log(sizes)))
 
 def _worth_interval(sizes, curve, augmented, given, rng):
-    "Interval of 90 % for the worth, from splits drawn with replacement."
-    draws = rng.randint(len(augmented), size=(1000, len(augmented)))
-    worth = [rows_worth(sizes, curve[d].mean(0), augmented[d].mean()) - given for d in draws]
+    "Interval of 90 % for the worth, from the t distribution of the mean scores; one split says nothing of it."
+    scores, n = np.c_[curve, augmented], len(augmented)
+    if n == 1: return sizes[0] - given, sizes[-1] - given
+    noise = rng.normal(size=(1000, n)) / np.sqrt(rng.chisquare(n - 1, size=(1000, 1)) / (n - 1))
+    means = scores.mean(0) + noise @ (scores - scores.mean(0)) / np.sqrt(n * (n - 1))
+    worth = [rows_worth(sizes, mean[:-1], mean[-1]) - given for mean in means]
     return np.percentile(worth, [5, 95])
 
 def curve_sizes(n_rare, given, least=None, steps=7):
@@ -346,19 +362,21 @@ def exchange_rate(
     estimator=None, # Classifier of scikit-learn with `predict_proba` that takes such tables; default: XGBoost
     *,
     scoring:str="average_precision", # A score of `classification_scores`, of which more is better
-    share:float=.5, # Share of the rare rows of a training part that the sampler is given
+    share:float=.5, # Share of the rare rows of a training part that the sampler gets
     n_splits:int=5, # How many random splits
     test_size:float=.3, # Share of the rows that a split holds out
-    random_state:int|None=None, # Seed of the splits, the classifiers and the order in which rare rows are left out
+    random_state:int|None=None, # Seed of the splits, the classifiers and the order in which rare rows are removed
 ) -> ExchangeRate: # `worth`, `low`, `high` and what they were read off
     """How many real rows of the rarest class the sampler's new rows replace.
 
     Every split trains on all rows of the other classes and on an eighth to all of the rare rows of its training part,
     and on the table that the sampler makes of `share` of them; the test part stays as it is. The worth is read off the
-    mean learning curve on a logarithmic scale of rows; its interval of 90 % comes from 1,000 bootstrap samples of the
-    splits. Raises `ValueError` if a training part has fewer than 8 rows of the rarest class.
+    mean learning curve on a logarithmic scale of rows. Its interval of 90 % comes from 1,000 draws of the mean scores
+    from their t distribution, which is wide where splits are few. Raises `ValueError` if a training part has fewer than
+    8 rows of the rarest class.
     """
-    X, y = X.reset_index(drop=True), pd.Series(np.asarray(y), name=getattr(y, "name", None))
+    X = X.reset_index(drop=True)
+    y = pd.Series(np.asarray(y), name=getattr(y, "name", None))
     classes, code = np.unique(y, return_inverse=True)
     rare = int(np.bincount(code).argmin())
     rng = check_random_state(random_state)
@@ -380,7 +398,7 @@ def exchange_rate(
 
 # %% ../nbs/23_metrics.ipynb #9d27d5c5
 def _joined(estimator, *tables):
-    "Tables below each other; as numbers if no classifier is given that takes tables."
+    "Tables below each other; as numbers unless a classifier is given that takes tables."
     both = pd.concat(tables, ignore_index=True)
     return pd.DataFrame(infer_schema(both).numeric(both)) if estimator is None else both
 
@@ -393,7 +411,7 @@ def _trained_scorer(estimator, Z, labels, rare, scoring, seed):
     return score
 
 def exchange_rate_of_rows(
-    X:pd.DataFrame, # Real rows from which the new ones were made, `(n, d)`
+    X:pd.DataFrame, # Real rows that the new ones come from, `(n, d)`
     y, # Their labels, `(n,)`
     X_new:pd.DataFrame, # New rows, `(m, d)`
     y_new, # Their labels, `(m,)`
@@ -407,10 +425,9 @@ def exchange_rate_of_rows(
 ) -> ExchangeRate: # `worth`, `low`, `high` and what they were read off
     """How many further real rows of the rarest class the new rows replace, for rows that are there already.
 
-    Every split halves the unseen rows: the rare ones of one half are added to the real rows, the other half is the test
-    part. The curve goes from a quarter of the real rare rows to all of them and those added; the worth and its interval
-    are read off it as in `exchange_rate`. Raises `ValueError` for fewer than 4 real or 8 unseen rows of the rarest
-    class.
+    Every split halves the unseen rows. The rare rows of one half extend the real rows; the other half is the test part.
+    The curve goes from a quarter of the real rare rows to all of them plus the added ones. It gives the worth and its
+    interval as in `exchange_rate`. Raises `ValueError` for fewer than 4 real or 8 unseen rows of the rarest class.
     """
     rng = check_random_state(random_state)
     seed = rng.randint(2**31)
@@ -418,7 +435,8 @@ def exchange_rate_of_rows(
                                 return_inverse=True)
     n, m = len(y), len(y_new)
     rare = int(np.bincount(labels[:n], minlength=len(classes)).argmin())
-    given, more = np.flatnonzero(labels[:n] == rare), n + m + np.flatnonzero(labels[n + m:] == rare)
+    given = np.flatnonzero(labels[:n] == rare)
+    more = n + m + np.flatnonzero(labels[n + m:] == rare)
     if len(given) < 4 or len(more) < 8:
         raise ValueError(f"A price needs 4 real and 8 unseen rows of the rarest class, {as_python(classes[rare])!r}; "
                          f"there are {len(given)} and {len(more)}.")
@@ -444,7 +462,7 @@ def _coded(schema, X):
     return [c for _, c in few], np.stack(codes, axis=1) if few else np.empty((len(X), 0), dtype=int)
 
 def _unseen_pairs(real, new, sizes):
-    "Share of the rows `new` whose pair of codes no row of `real` has, for each pair of columns, `(k, k)`."
+    "Share of the rows `new` with a pair of codes that no row of `real` has, for each pair of columns, `(k, k)`."
     out = np.zeros((len(sizes), len(sizes)))
     for a in range(len(sizes)):
         for b in range(a):
@@ -460,8 +478,8 @@ def impossible_pairs(
 ) -> pd.DataFrame: # A row for each pair of columns, the worst first
     """How often new rows hold a pair of values that no real row has, for each pair of columns with few values.
 
-    `new` is the share of new rows with such a pair, `held_out` that of real rows that were held out, if there are some.
-    The pairs are in the order of the difference. Categories count, and numbers and dates with at most 20 values.
+    `new` is the share of new rows with such a pair, and `held_out` that of held-out real rows, if any. The pairs are in
+    the order of the difference. Categories count, and numbers and dates with at most 20 values.
     """
     schema = infer_schema(real)
     columns, seen = _coded(schema, real)

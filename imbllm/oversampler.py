@@ -94,12 +94,12 @@ class RowQueries:
     ) -> np.ndarray: # Log-probabilities in nats, `(n,)` or `(n, n_classes)`
         """Log p(row | label) in nats under the model at temperature 1, `(n,)` for a label, else `(n, n_classes)`.
 
-        Columns are in the order of `classes_`. It is the probability with which the row is written after the label
-        alone: exact under `orders`, and averaged, as a probability, over `orders` random ones, the same for every
-        label. With `handle_unknown="ignore"` a number takes the nearest value that the model can write, and an unknown
-        category, or a missing cell in a column that never had one, is summed out. Needs a permutation that shows the
-        label first. Raises `UnknownValueError` for a cell that the model cannot write, `ValueError` for an unknown
-        label or an absent column. Source: Eq. 1 of the paper, label first.
+        Columns are in the order of `classes_`. It is the probability that the model writes the row after the label
+        alone. It is exact for given `orders`; a number of `orders` averages the probability over random ones, the same
+        for every label. With `handle_unknown="ignore"` a number takes the nearest value that the model can write. An
+        unknown category, or a missing cell in a column that never had one, is summed out. Needs a permutation that
+        shows the label first. Raises `UnknownValueError` for a cell that the model cannot write, `ValueError` for an
+        unknown label or an absent column. Source: Eq. 1 of the paper, label first.
         """
         self._check_fitted()
         model = self.row_model_
@@ -134,9 +134,9 @@ class RowQueries:
     ) -> np.ndarray: # Probabilities, `(n, n_classes)`
         """p(label | row) by Bayes' rule from `log_prob`, `(n, n_classes)` in the order of `classes_`.
 
-        Every class counts as frequent as any other. A cell that the model does not know is left out, and a row that
-        breaks a relation is scored as if there were none. Raises `ValueError` if the model did not learn every class
-        with the label first.
+        Every class counts as frequent as any other. It ignores a cell that the model does not know, and ignores
+        relations for a row that breaks one. Raises `ValueError` if the model did not learn every class with the label
+        first.
         """
         self._check_fitted()
         s = self.settings
@@ -172,13 +172,13 @@ class RowQueries:
         """What speaks for each of `n` rows, and which real rows it is like: a frame with a line for each.
 
         `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
-        `weight` is p(label | row), in [0, 1], where every class counts as frequent as any other: the `sample_weight` of
-        the row for a classifier. With `real` there are also `rank`, the share of the real rows of its class that the
-        model finds no likelier, and `nearest_1`, `distance_1`, `nearest_2`, ...: the positions of the nearest real rows
-        of any class, and their distances in shares of columns, as in `imbllm.metrics.Space`.
-        A row has the same passport in every call. Ranks use at most 1,000 real rows of a class. Of a model that did not
-        learn every class, `log_odds` and `weight` are NaN. Raises `ValueError` for an unknown label, absent columns,
-        more `neighbors` than real rows, and a model that never saw the label first.
+        `weight` is p(label | row), in [0, 1], for equally frequent classes: the `sample_weight` of the row for a
+        classifier. With `real` it has `rank`, too: the share of the real rows of its class that the model finds no
+        likelier. `nearest_1`, `distance_1`, `nearest_2`, ... are the positions of the nearest real rows of any class,
+        and their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
+        call. Ranks use at most 1,000 real rows of a class. Of a model that did not learn every class, `log_odds` and
+        `weight` are NaN. Raises `ValueError` for an unknown label, absent columns, more `neighbors` than real rows, and
+        a model that never saw the label first.
         """
         self._check_fitted()
         self.row_model_.require_label_first("passport")
@@ -298,8 +298,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     Five arguments matter most:
 
     - `sampling_strategy`: which classes get how many rows, as in imbalanced-learn; all equal by default.
-    - `llm`: the language model; by default a small one that needs no download, trained on the spot.
-    - `candidates`: rows to draw for each row that is kept; more are slower and closer to the class.
+    - `llm`: the language model; by default a small one, trained on your table without a download.
+    - `candidates`: rows to draw for each kept row; more are slower and closer to the class.
     - `epochs`: passes over the rows; more are slower and closer to the table.
     - `random_state`: the seed. The same seed gives the same rows.
 
@@ -314,18 +314,19 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     paper's settings; the chapter on the oversampler compares the two, line by line. Rare settings belong to
     `imbllm.Training` and `imbllm.Sampling`.
 
-    After fitting, `schema_` describes the table, `row_model_` is the fitted model of rows and `model_` the language
-    model in it, `history_` the training run, `classes_` the labels that you can sample, `sampling_strategy_` the number
-    of rows to add per class, `counts_` the candidate rows of the last sampling: drawn, accepted and rejected, and why.
+    After fitting, `schema_` describes the table, and `classes_` has the labels that you can sample. `row_model_` is the
+    fitted model of rows, `model_` its language model, and `history_` its training. `sampling_strategy_` has the number
+    of rows to add per class. `counts_` has the candidate rows of the last sampling: drawn, accepted, and rejected with
+    reasons.
 
-    Relations between columns hold in every new row if they hold in all given rows and are not due to chance: a city and
-    its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a list of such
-    rules (see `imbllm.relations`; `"auto"` among them adds those found), None for none, or `"find"` to search for them
-    under a preset that does not. Keys are such a relation: new rows get new keys.
+    A relation between columns holds in every new row if it holds in all given rows and is not due to chance. Examples:
+    a city and its country, a date and its weekday, parts and their sum. `relations_` lists them. `relations` may be a
+    list of such rules (see `imbllm.relations`; `"auto"` in the list adds those found) or None. `"find"` searches for
+    them under any preset. Keys are such a relation: new rows get new keys.
 
     With `drop_copies=True` no new row equals a given row of any class in all features. Without it, copies can occur,
     mostly in small domains (`fit_resample` chooses copies last). A class with a single row can only repeat its values;
-    a warning says so. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
+    this gives a warning. Invalid tables raise `imbllm.schema.TableError`, a `ValueError`. If verifications or
     `drop_copies` reject too many rows, the sampler raises `imbllm.candidates.BudgetError`.
     """
     _preset:str|None = None
@@ -358,15 +359,15 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
         finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
         temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
-        candidates:int|None=None, # Rows to draw for each one that is kept; by default at most 2 beyond 512 tokens a row
+        candidates:int|None=None, # Rows to draw for each kept one; by default 4, fewer in long rows and large requests
         verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
-        drop_copies:bool=False, # Draw again what equals a given row, of any class, in every feature?
+        drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
         epochs:int|None=None, # Passes over real and interpolated rows
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
         categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
         exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
-        relations="auto", # What ties columns together: found, unless the preset has none; `"find"`, a list, or None
+        relations="auto", # Rules between columns: found, unless the preset has none; `"find"`, a list, or None
         sampling_strategy="auto", # Which classes get how many rows: share, `{class: number}`, list of classes
         random_state=None, # Seed: a whole number, a NumPy RandomState, or None for other rows at each fit
         device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -377,7 +378,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         store_attr(but="sampling_strategy", store_args=False)
 
     def _html_repr(self):
-        "The arguments, as scikit-learn shows them; of a fitted sampler its table, its training and what comes next."
+        "The arguments, as scikit-learn shows them; for a fitted sampler also its table, its training and next steps."
         arguments = BaseOverSampler._html_repr(self)
         return arguments + _fitted_html(self) if hasattr(self, "row_model_") else arguments
 
@@ -390,7 +391,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     @property
     def settings(self):
-        "Every setting, resolved: what was set, else the preset's value, else the default."
+        "Every setting, resolved: the argument, else the preset's value, else the default."
         params = self.get_params(deep=False)
         return Settings.of(params.pop("preset") or self._preset, params)
 
@@ -402,7 +403,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`.
 
-        Which classes are learned is up to `finetune_on`; those that `sampling_strategy` means have rows interpolated.
+        `finetune_on` decides which classes are learned. Rows are interpolated in the classes of `sampling_strategy`.
         """
         self._validate_params()
         X, y = tables.split_target(X, y)
@@ -557,22 +558,22 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def sample(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
-        random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
-        passport=False, # Give the passport of each row, too? True, or real rows and their labels, `(X, y)`
+        given:dict|None=None, # Conditions, `{column: value, list of values or range (low, high)}`
+        random_state=None, # Seed; default: the estimator's own stream, which continues from call to call
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: that of `joblib.parallel_config`, else one
+        passport=False, # Return the passport of each row, too? True, or real rows and their labels, `(X, y)`
     ): # Rows, `(n, d)`, of the kind of table that was fitted; with `passport` a tuple of rows and passports
-        """Sample exactly `n` new rows of one class, `(n, d)`, a frame or an array as the model was fitted on.
+        """Sample exactly `n` new rows of one class, `(n, d)`: a frame or an array, like the table of `fit`.
 
-        A model that was saved and loaded gives pandas frames where it was fitted on those of another library. The rows
-        depend on the seed, not on the number of processes; inside `joblib.parallel_config(backend="dask")` a Dask
-        cluster draws them. A process that dies is replaced, up to twice; what was drawn is kept.
-        `given` sets conditions by column name (`x0`, `x1`, ... for arrays): a value, a list of values, or for numbers
-        and dates a range `(low, high)`, where None is no bound. A category must have been observed, a number must lie
-        in the observed range. With `passport` the result is a tuple: the same rows as without, and the frame that the
-        method `passport` gives of them. `passport=True` says what the model alone knows, `passport=(X, y)` compares
-        with these real rows. Raises `ValueError` for an unknown label or column, `ConditionError` for a condition that
-        no row can meet, and `BudgetError` if too few rows pass parsing or verification.
+        A saved and loaded model gives pandas frames for tables of another library. The rows depend on the seed, not on
+        the number of processes. Inside `joblib.parallel_config(backend="dask")` a Dask cluster draws them. If a process
+        dies, a new one continues its work, up to twice. `given` sets conditions by column name (`x0`, `x1`, ... for
+        arrays): a value, a list of values, or for numbers and dates a range `(low, high)`; None means no bound.
+        Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result is a
+        tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
+        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column,
+        `ConditionError` for a condition that no row can meet, and `BudgetError` if too few rows pass parsing or
+        verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
         rows = self.table_.given_back(pd.concat(frames, ignore_index=True))
@@ -582,9 +583,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def sample_stream(self,
         n:int, # How many rows
         label=None, # Their class; default: the rarest
-        given:dict|None=None, # What every row shall have, `{column: value, list of values or range (low, high)}`
-        random_state=None, # Seed; default: the estimator's own stream, which goes on from call to call
-        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: what `joblib.parallel_config` says, else one
+        given:dict|None=None, # Conditions, `{column: value, list of values or range (low, high)}`
+        random_state=None, # Seed; default: the estimator's own stream, which continues from call to call
+        n_jobs:int|None=None, # Processes, by joblib, -1 for all; None: that of `joblib.parallel_config`, else one
     ) -> Iterator[pd.DataFrame]: # Frames
         """Sample `n` rows in frames of several hundred, in memory that does not grow with `n`.
 
@@ -664,8 +665,8 @@ class GReaT(ImbLLM):
 class PredLLM(ImbLLM):
     """Pred-LLM (Nguyen et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompted with a random feature, trained on all rows with the label last; rows are kept if the label that the model
-    gives them is the wanted one.
+    Prompts with a random feature, trains on all rows with the label last, and keeps a row if the model gives it the
+    wanted label.
     """
     _preset = "predllm"
 
@@ -673,7 +674,7 @@ class PredLLM(ImbLLM):
 class TapTap(ImbLLM):
     """TapTap (Zhang et al., 2023) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompted with the label; rows are kept if a classifier agrees. It is the procedure; the pre-trained model is what
+    Prompts with the label, and keeps a row if a classifier agrees. It is the procedure; the pre-trained model is what
     `llm` names.
     """
     _preset = "taptap"
@@ -682,7 +683,7 @@ class TapTap(ImbLLM):
 class LITO(ImbLLM):
     """LITO (Yang et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Majority rows lose the columns that attend most to their label and are filled in for the minority, until the model
-    itself takes them for one. `condition="y"` is the plain variant.
+    Deletes the columns of majority rows that attend most to the label, and fills them in for the minority, until the
+    model labels the row as minority. `condition="y"` is the plain variant.
     """
     _preset = "lito"

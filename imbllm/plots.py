@@ -134,7 +134,7 @@ def _spread(at, step):
     return down + max(0, -down[-1])
 
 def end_labels(ax, values, names, colors):
-    "Names beside the right end of lines, the highest value on top, in the lines' colours."
+    "Names at the right end of lines, the highest value on top, in the lines' colours."
     order = np.argsort(-np.asarray(values, dtype=float), kind="stable")
     low, high = ax.get_ylim()
     height = ax.get_window_extent().height*72/ax.figure.dpi
@@ -191,13 +191,12 @@ def score_bars(
     methods=None, # Names of methods, in the order of the bars; default: all, by family
     axes=None, # As many axes as metrics; default: a new figure
 ) -> np.ndarray: # The axes, one for each metric
-    """Mean scores with error bars, a panel per metric: seeds are averaged for each data set, then data sets; error bars
-    are one standard error over data sets.
+    """Mean scores with error bars, a panel per metric: a mean over seeds for each data set, then over data sets. Error
+    bars are one standard error over data sets.
 
-    Methods without a metric are left out of its panel. Returns an array of Axes. Raises `TypeError` unless `results` is
-    a DataFrame, `ValueError` for unknown metrics and methods, for a method asked for by name that has none of the
-    metrics, for rows of several classifiers, protocols, q's or language models, and for a number of axes that is not
-    that of the metrics. Source: Figure 4 of the paper.
+    A panel omits methods without its metric. Returns an array of Axes. Raises `TypeError` unless `results` is a
+    DataFrame, and `ValueError` for unknown metrics and methods, a named method without the metrics, several
+    classifiers, protocols, q's or language models, or a wrong number of axes. Source: Figure 4 of the paper.
     """
     metrics = _listed(metrics)
     wanted = None if methods is None else _listed(methods)
@@ -234,11 +233,11 @@ def score_dots(
     ax:Axes=None, # Where to draw; default: a new figure
     against:str=None, # Draw a vertical line at the mean of this method
 ) -> Axes: # The axes
-    """A line for each method, largest mean on top: a dot for each data set (mean over seeds) and a big mark for the
-    mean over data sets.
+    """A line for each method, largest mean on top, with a dot for each data set (mean over seeds) and a big mark for
+    the mean over data sets.
 
-    Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown metrics and methods, for a method asked
-    for by name that has no score, and for rows of several classifiers, protocols, q's or language models.
+    Raises `TypeError` unless `results` is a DataFrame, and `ValueError` for unknown metrics and methods, a named method
+    without a score, and several classifiers, protocols, q's or language models.
     """
     wanted = None if methods is None else _listed(methods)
     extra = [] if against is None else [against]
@@ -301,10 +300,10 @@ def score_lines(
     by="method", # Column with a line for each value
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Mean score over data sets against the column `x`, a line for each value of the column `by`, named at its end; a
-    band is one standard error over data sets, of up to two lines or of ImbLLM.
+    """Mean score over data sets against the column `x`, with a line for each value of the column `by`, named at its
+    end. A band is one standard error over data sets, for up to two lines or for ImbLLM.
 
-    Rows without `x` or `by` are left out. Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown
+    Rows without `x` or `by` are dropped. Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown
     columns, for `x` and `by` the same, and for rows of several classifiers, protocols, q's, language models or methods
     that are neither `x` nor `by`. Source: Figures 5 and 6 of the paper.
     """
@@ -407,8 +406,8 @@ def critical_difference(
     ax:Axes=None, # Where to draw; default: a new figure
     alpha:float=.05, # Pairs with a p-value below it differ
 ) -> Axes: # The axes
-    """A critical difference diagram: methods at their mean rank, with bars that join those whose p-values are not below
-    `alpha`; a missing p-value counts as no difference.
+    """A critical difference diagram: methods at their mean rank, and bars that join methods with p-values of at least
+    `alpha`. A missing p-value counts as no difference.
 
     `significance` is symmetric and may hold more methods than `ranks`. Raises `ValueError` for fewer than two methods,
     for a rank that is missing or a method without p-values, and for an `alpha` outside (0, 1); `ImportError` without

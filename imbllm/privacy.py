@@ -53,9 +53,9 @@ def dcr_share(
 ) -> dict: # `share`, `expected`, `low`, `high`, `p`
     """Share of `m` new rows that are nearer to the `n` seen rows than to the `l` held-out ones: a dict of floats.
 
-    It stands beside what it would be without a leak, all in [0, 1]. A row equally near to both counts half.
-    `expected`, `low` and `high` are the mean and the central 95 % over random splits of the `n + l` real rows, `p`
-    the share of splits that give at least `share` (the given one included). Raises `ValueError` for unequal columns
+    The other entries say what to expect without a leak; all are in [0, 1]. A row equally near to both counts half.
+    `expected`, `low` and `high` are the mean and the central 95 % over random splits of the `n + l` real rows. `p` is
+    the share of splits that give at least `share`, including the given split. Raises `ValueError` for unequal columns
     or fewer than one split, `EmptyTableError` for a set without rows. Source: Platzer and Reutterer, 2021, with a
     permutation test.
     """
@@ -109,7 +109,8 @@ def rare_values(
     """
     in_one_space(None, synthetic, seen, holdout) # refuses what cannot be compared
     there = {(c, v) for c in synthetic for v in synthetic[c].dropna().unique()}
-    mine, theirs = _single_values(seen, holdout), _single_values(holdout, seen)
+    mine = _single_values(seen, holdout)
+    theirs = _single_values(holdout, seen)
     return dict(values=len(mine), shown=_share_of(mine, there),
                 holdout_values=len(theirs), holdout_shown=_share_of(theirs, there))
 
@@ -127,14 +128,14 @@ def membership_attack(
 ) -> dict: # `auc`, `auc_se`, `tpr`
     """How well scores tell `n` members from `l` others: a dict of floats.
 
-    `auc` is the area under the ROC curve, 1/2 for blind guessing (below it the opposite guess is better), and `auc_se`
-    its standard error then; `tpr` is the true-positive rate at a false-positive rate of `fpr`, on the line between two
-    points of the curve, `fpr` for blind guessing.
-    Raises `ValueError` for empty, two-dimensional or NaN scores and for `fpr` outside (0, 1).
-    Source: Yeom et al., 2018; Carlini et al., 2022.
+    `auc` is the area under the ROC curve: 1/2 for random guessing; below 1/2 the opposite guess is better. `auc_se` is
+    its standard error under random guessing. `tpr` is the true-positive rate at a false-positive rate of `fpr`,
+    interpolated between points of the curve; random guessing has `fpr`. Raises `ValueError` for empty, two-dimensional
+    or NaN scores and for `fpr` outside (0, 1). Source: Yeom et al., 2018; Carlini et al., 2022.
     """
     if not 0 < fpr < 1: raise ValueError(f"fpr must be a rate above 0 and below 1; got {fpr!r}.")
-    members, others = np.asarray(members, dtype=float), np.asarray(others, dtype=float)
+    members = np.asarray(members, dtype=float)
+    others = np.asarray(others, dtype=float)
     _check_scores("members", members)
     _check_scores("others", others)
     n, l = len(members), len(others)
@@ -171,13 +172,13 @@ def lira(
 ) -> np.ndarray: # Scores, `(n,)`, higher for a supposed member
     """Scores of `n` rows by the likelihood-ratio attack, for `membership_attack`.
 
-    Log-likelihoods are taken as normal, with a mean for each row and one variance for all. Offline: by how many
-    standard deviations the row is likelier than under the shadow models that did not see it. `online`: log-ratio of
-    the densities of its log-likelihood if it was seen and if it was not. Raises `ValueError` for unequal shapes,
-    numbers that are not finite, and rows that every shadow model saw (`online`: or none). Source: Carlini et al.,
-    2022.
+    It assumes normal log-likelihoods, with a mean for each row and one variance for all. Offline: by how many standard
+    deviations the row is likelier than under the shadow models that did not see it. `online`: log-ratio of the
+    densities of its log-likelihood if it was seen and if it was not. Raises `ValueError` for unequal shapes, numbers
+    that are not finite, and rows that every shadow model saw (`online`: or none). Source: Carlini et al., 2022.
     """
-    target, shadows = np.asarray(target, dtype=float), np.asarray(shadows, dtype=float)
+    target = np.asarray(target, dtype=float)
+    shadows = np.asarray(shadows, dtype=float)
     inside = np.asarray(inside, dtype=bool)
     _check_likelihoods(target, shadows, inside)
     out, var_out = _normal(shadows, ~inside, "every")
@@ -195,7 +196,7 @@ def privacy_scores(
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: all three together
     random_state=None, # Seed of the splits of `dcr_share`
 ) -> dict: # Name of the score: float
-    """What new rows give away of the rows that a method saw, a dict of floats.
+    """Scores of how much new rows reveal of the rows that a method saw, a dict of floats.
 
     `copies` and `copies_holdout` (which hold-out rows are), `near_copies` (at 5 %), the entries of `dcr_share` as
     `dcr_*`, of `rare_values` as `rare_*`, and of `membership_attack` by distance as `distance_*`.

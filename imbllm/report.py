@@ -32,7 +32,7 @@ from .schema import check_columns, encode_column, infer_schema
 
 # %% ../nbs/32_report.ipynb #4b7f4485
 def _check_table(name, frame, target):
-    "Refuse what is no frame, has no rows, or lacks labels."
+    "Raise an error for anything but a frame with rows and labels."
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"{name} must be a DataFrame with the label among its columns; got {type(frame).__name__}.")
     check_columns(frame, name)
@@ -80,7 +80,7 @@ def _without_real(synthetic, real):
 # %% ../nbs/32_report.ipynb #13b2b6ee
 @dataclass
 class _Tables:
-    "Real, synthetic and test rows with equal columns; `notes` say what was repaired."
+    "Real, synthetic and test rows with equal columns; `notes` lists the repairs."
     target:object # Name of the label's column
     real:pd.DataFrame
     synthetic:pd.DataFrame
@@ -155,7 +155,7 @@ def _typical(column, codes):
     return f"{column.texts[counts.argmax()]}: {counts.max()/len(codes):.0%}"
 
 def _column_line(column, codes, new):
-    "What is found of a column, whose codes are those of the real and of the synthetic rows."
+    "Measures of a column, from the codes of the real and of the synthetic rows."
     gap, *others = _gaps(codes, new, len(column), column.ordered)
     r, s = codes[~new[0]], codes[new[0]]
     missing_real, missing_synthetic = ((c == column.n_present).mean() for c in (r, s)) # the last code
@@ -169,9 +169,9 @@ def column_gaps(
     shuffles:int=200, # How often rows are shuffled to see what chance does
     random_state=0, # Seed of the shuffles
 ) -> pd.DataFrame: # A line for each column, worst first
-    """How far apart each column of two tables is: `gap` in [0, 1] (Kolmogorov-Smirnov for numbers and dates, total
-    variation for categories), the gap that 95 % of random splits stay below (`chance`), shares of missing cells and
-    typical values.
+    """Gap of each column between two tables: `gap` in [0, 1] (Kolmogorov-Smirnov for numbers and dates, total variation
+    for categories), and `chance`, which 95 % of random splits stay below. Also shares of missing cells and typical
+    values.
 
     Sorted by `gap`, the largest first. Raises the errors of `infer_schema` for columns that cannot be read in common,
     such as text in one table and numbers in the other.
@@ -195,12 +195,14 @@ def detection_auc(
 ) -> float: # ROC-AUC, in [0, 1]; NaN for fewer than 10 rows in a set
     """ROC-AUC of XGBoost that tells real from synthetic rows, cross-validated, on equally many of both: ½ if it
     cannot. NaN if one of the sets has fewer than 10 rows. Source: Lopez-Paz and Oquab, 2017."""
-    n, rng = min(len(real), len(synthetic)), np.random.default_rng(random_state)
+    n = min(len(real), len(synthetic))
+    rng = np.random.default_rng(random_state)
     if n < 10: return float("nan")
     both = pd.concat([_cut(real, n, rng), _cut(synthetic, n, rng)], ignore_index=True)
     is_new = np.arange(2*n) >= n
     folds = StratifiedKFold(5, shuffle=True, random_state=random_state)
-    Z, classifier = infer_schema(both).numeric(both), _classifier(random_state)
+    Z = infer_schema(both).numeric(both)
+    classifier = _classifier(random_state)
     p = cross_val_predict(classifier, Z, is_new.astype(int), cv=folds, method="predict_proba")
     return float(roc_auc_score(is_new, p[:, 1]))
 
@@ -218,7 +220,7 @@ def _two_nearest(space, frame, known, own=False):
     return d[:, own:][:, [0, -1]]
 
 def _privacy_line(two, near):
-    "Copies and distances of one set, of whose rows `two` are the two smallest distances."
+    "Copies and distances of one set; `two` are the two smallest distances of each row."
     first, second = two.T
     ratio = np.divide(first, second, out=np.ones(len(two)), where=second > 0)
     return dict(copies=(first == 0).mean(), near_copies=(first < near).mean(), dcr_median=np.median(first),
@@ -252,7 +254,8 @@ def _three_ways(known, new, Z_test, seed):
     "Probabilities and predictions on `Z_test` of each way; `known` and `new` are features and codes of the class."
     def probabilities(Z, codes): return _classifier(seed).fit(Z, codes).predict_proba(Z_test)
     (Z, codes), (Z_new, new_codes) = known, new
-    plain, both = probabilities(Z, codes), probabilities(np.r_[Z, Z_new], np.r_[codes, new_codes])
+    plain = probabilities(Z, codes)
+    both = probabilities(np.r_[Z, Z_new], np.r_[codes, new_codes])
     moved = plain/np.bincount(codes)
     return dict(zip(_WAYS, [(plain, plain.argmax(1)), (plain, moved.argmax(1)), (both, both.argmax(1))]))
 
@@ -272,7 +275,8 @@ _RESAMPLES = 30 # bootstrap samples; a standard error from so many is itself unc
 def _on_test(known, new, unseen, rare, seed):
     "Scores on unseen rows, their standard errors over bootstrap samples of each class, and curves."
     Z_test, truth = unseen
-    ways, rng = _three_ways(known, new, Z_test, seed), np.random.default_rng(seed)
+    ways = _three_ways(known, new, Z_test, seed)
+    rng = np.random.default_rng(seed)
     members = [np.flatnonzero(truth == c) for c in np.unique(truth)]
     def resampled():
         i = np.concatenate([rng.choice(m, len(m)) for m in members])
@@ -299,7 +303,8 @@ def _check_test_classes(truth, rare, label):
 def _downstream(real, synthetic, target, test, seed):
     "What `downstream_scores` returns, and the curves of precision and recall."
     tables = _Tables(target, real, synthetic, test, [])
-    labels, schema = np.unique(real[target].astype(object)), infer_schema(tables.together())
+    labels = np.unique(real[target].astype(object))
+    schema = infer_schema(tables.together())
     known, new, *unseen = ((schema.numeric(f[tables.features]), np.searchsorted(labels, f[target].astype(object)))
                            for f in tables.all)
     sizes = np.bincount(known[1])
@@ -322,20 +327,20 @@ def downstream_scores(
     test:pd.DataFrame=None, # Rows that the sampler never saw; default: cross-validation, which flatters the new rows
     random_state:int=0, # Seed of the classifier, the folds and the bootstrap
 ) -> pd.DataFrame: # Score and standard error of each way
-    """Scores of XGBoost trained without and with synthetic rows, and without but with a moved threshold: a line for
-    each way, columns `(score, "mean" or "error")`.
+    """Scores of XGBoost trained without and with synthetic rows, and without them but with a moved threshold. A line
+    for each way, columns `(score, "mean" or "error")`.
 
-    With `test` they are measured there, and errors are those of 30 bootstrap samples of it; else they are means over up
-    to 5 folds, with synthetic rows in training folds only, and errors are those of the mean. Raises `ValueError` for a
-    test table that lacks the rarest class or any other, and for a rarest class with a single row where there is no test
-    table.
+    With `test`, scores come from that table and errors from 30 bootstrap samples of it. Otherwise they are means over
+    up to 5 folds, with synthetic rows in training folds only, and errors are those of the mean. Raises `ValueError` for
+    a test table that lacks the rarest class or any other, and, without a test table, for a rarest class with a single
+    row.
     """
     return _downstream(real, synthetic, target, test, random_state)[0]
 
 # %% ../nbs/32_report.ipynb #921d8ddf
 @dataclass
 class _Class:
-    "Rows of one class, cut to a size, and what was measured on them."
+    "Rows of one class, cut to a size, and their measurements."
     label:object
     sizes:tuple # Real and synthetic rows, before the cut
     real:pd.DataFrame
@@ -371,7 +376,7 @@ class _Found:
     scores:pd.DataFrame # None if they could not be measured,
     curves:dict # Recall and precision, by way; empty without scores
     refused:list # and why there are none
-    price:object # What the synthetic rows are worth, an `ExchangeRate`, or a sentence on why that cannot be said
+    price:object # Worth of the synthetic rows, an `ExchangeRate`, or a sentence with the reason if it is unknown
     passports:pd.DataFrame=None # Of the synthetic rows, if they were given
 
     @property
@@ -386,18 +391,19 @@ def _nearest(rows, known, space):
     return rows, known.iloc[i], distance
 
 def _measure_privacy(tables, labels, space, most, rng, seed):
-    "Copies and distances of the synthetic rows, beside real and unseen ones of the same classes."
+    "Copies and distances of the synthetic rows, and of real and unseen ones of the same classes."
     def same_classes(f): return f.loc[f[tables.target].isin(labels), tables.features]
     new = _cut(tables.synthetic[tables.features], most, rng)
     unseen = None if tables.test is None else same_classes(tables.test)
     unseen = None if unseen is None or not len(unseen) else _cut(unseen, most, rng)
     old = _cut(same_classes(tables.real), most, rng)
     known = _cut(tables.real[tables.features], 100*most, rng)
-    nearer, nearest = _nearer(new, old, unseen, space, seed), _nearest(_cut(new, 10, rng), known, space)
+    nearer = _nearer(new, old, unseen, space, seed)
+    nearest = _nearest(_cut(new, 10, rng), known, space)
     return *_privacy(known, new, unseen, space, old), nearer, nearest
 
 def _measure_usefulness(tables, most, rng, seed):
-    "Scores of classifiers; without test rows None, if they cannot be had, and why."
+    "Scores of classifiers; None and the reason if they cannot be measured without test rows."
     cut = [_cut(f, most, rng) for f in tables.all]
     test = cut[2] if len(cut) > 2 else None
     price = _price(tables.target, *cut, seed=seed)
@@ -407,7 +413,7 @@ def _measure_usefulness(tables, most, rng, seed):
         return None, {}, [str(e)], price
 
 def _price(target, real, synthetic, test=None, seed=0):
-    "What synthetic rows are worth in labelled ones, an `ExchangeRate`; or a sentence on why that cannot be said."
+    "Worth of synthetic rows in labelled ones, an `ExchangeRate`, or a sentence with the reason if it is unknown."
     unknown = "How many labelled rows the synthetic ones are worth cannot be said"
     if test is None: return f"{unknown} without test rows."
     tables = [part for f in (real, synthetic, test) for part in (f.drop(columns=target), f[target])]
@@ -427,7 +433,7 @@ def _cut_notes(tables, n_classes, max_classes, max_rows):
     return notes
 
 def _measure(tables, max_rows, max_classes, seed):
-    "Measure all; adds to the notes what is cut."
+    "Measure everything; adds cuts to the notes."
     infer_schema(tables.together()) # refuses columns that hold other kinds of cells in each table
     features, rng = tables.features, np.random.default_rng(seed)
     space = Space(pd.concat([tables.real[features], tables.synthetic[features]], ignore_index=True))
@@ -448,16 +454,16 @@ _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "imbllm", "font.size": 9, **di
 def _raw_svg(draw, size):
     "What `draw` makes of fresh axes, as an SVG element."
     with mpl.rc_context(_STYLE):
-        figure, out = Figure(figsize=size, layout="constrained"), io.StringIO()
+        figure = Figure(figsize=size, layout="constrained")
+        out = io.StringIO()
         draw(figure.subplots())
         no_stamp = dict.fromkeys(["Date", "Creator", "Format", "Type"])
         figure.savefig(out, format="svg", transparent=True, metadata=no_stamp)
     return out.getvalue()[out.getvalue().index("<svg"):]
 
 def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
-    """What `draw` makes of fresh axes, as an SVG element with a text for those who do not see it; `number` keeps its
-    ids apart from those of others. It is never shown smaller than `least` pixels a point, so that text stays legible:
-    8 points are 10 pixels."""
+    """Drawing of `draw` on new axes, as an SVG element with an alternative text; `number` makes its ids unique. It is
+    never shown smaller than `least` pixels a point, so that text stays legible: 8 points are 10 pixels."""
     svg = _raw_svg(draw, size)
     for color, css in _INKS.items(): svg = svg.replace(color, css)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
@@ -469,7 +475,7 @@ def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
 
 # %% ../nbs/32_report.ipynb #93315c04
 class _Charts:
-    "Draws charts for the template, each with a number of its own."
+    "Draws charts for the template, each with its own number."
     def __init__(self): self.number = itertools.count(1)
 
     def __call__(self, draw, alt, caption, size=(3.6, 2.6), wide=False, least=1.26):
@@ -509,7 +515,7 @@ def _columns_section(c, chart, most):
 # %% ../nbs/32_report.ipynb #7eaf0b3c
 def _heatmap_charts(there, now, kept, chart):
     "Associations of the columns kept: among real rows, among synthetic ones, and the difference."
-    few = len(kept) <= 8 # then three maps stand beside each other, and each fits on a phone
+    few = len(kept) <= 8 # then three maps are side by side, and each fits on a phone
     width = .31*len(kept) + .95 if few else .36*len(kept) + 1.4
     size = max(2.8, width), max(2.6, width)
     def one(title, table):
@@ -526,7 +532,8 @@ def _pairs_section(c, chart, most=12, pairs=4):
     "None for a single column, or too few rows."
     if c.real.shape[1] < 2 or len(c.real) < 3: return None
     schema = infer_schema(pd.concat([c.real, c.synthetic], ignore_index=True))
-    there, now = associations(c.real, schema), associations(c.synthetic, schema)
+    there = associations(c.real, schema)
+    now = associations(c.synthetic, schema)
     change = now - there
     changed_most = set(change.abs().sum().nlargest(most).index)
     kept = [name for name in change if name in changed_most]
@@ -592,7 +599,7 @@ def _cell_text(v):
     text = "–" if pd.isna(v) else " ".join(str(v).split())
     return text if len(text) <= 24 else text[:23] + "…"
 
-_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # what the page shows of a passport
+_PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # columns of a passport on the page
 
 def _nearest_table(nearest, passports, most=12):
     "Synthetic rows with their passports, and beneath each cell that of the nearest real row where it differs."
@@ -629,7 +636,8 @@ def _warnings(found): return [_LEAK] if found.tables.test is None else []
 
 def _score_table(scores, rare):
     def cell(way, score):
-        mean, error = scores.loc[way, (score, "mean")], scores.loc[way, (score, "error")]
+        mean = scores.loc[way, (score, "mean")]
+        error = scores.loc[way, (score, "error")]
         return dict(text=f"{mean:.3f} ± {error:.3f}", value=mean, beyond=False)
     head = _head("trained on", "balanced accuracy", f"F1 of {rare}", "macro F1", f"average precision of {rare}",
                  f"ROC-AUC of {rare}")
@@ -666,7 +674,8 @@ def _tables_sentence(found):
             f"{_plural(len(found.tables.real), 'real row')}.")
 
 def _class_sentence(c):
-    beyond, auc = c.gaps[c.gaps["gap"] > c.gaps["chance"]], c.scores["detection_auc"]
+    beyond = c.gaps[c.gaps["gap"] > c.gaps["chance"]]
+    auc = c.scores["detection_auc"]
     names = ", ".join(f"{r.column} ({r.gap:.2f})" for r in beyond.head(3).itertuples())
     worst = f", most in {names}" if names else ""
     copied = "; far below: a sign of copies" if auc < .4 else ""
@@ -697,9 +706,10 @@ def _score_sentences(scores):
     return [sentence("balanced_accuracy", threshold), sentence("average_precision")]
 
 def _pairs_sentence(tables):
-    "The pair of columns whose values go together least as in real rows, and the rules that synthetic rows break."
+    "The pair of columns that is least like real rows, and the rules that synthetic rows break."
     features = [name for name in tables.real if name != tables.target]
-    real, held = tables.real[features], None if tables.test is None else tables.test[features]
+    real = tables.real[features]
+    held = None if tables.test is None else tables.test[features]
     kept = real
     if held is None:
         held = real.sample(frac=.2, random_state=0)
@@ -759,7 +769,8 @@ def _realism_cards(classes):
     "The worst column, and how well a classifier tells the rows from real ones."
     gaps = pd.concat([c.gaps for c in classes], ignore_index=True)
     over = gaps["gap"] - gaps["chance"]
-    worst, name = gaps.loc[over.idxmax()], _cell_text(gaps.loc[over.idxmax(), "column"])
+    worst = gaps.loc[over.idxmax()]
+    name = _cell_text(gaps.loc[over.idxmax(), "column"])
     yield _card(f"{worst['gap']:.2f}", f"gap of the worst column, {name}; {(over > 0).sum()} of {len(gaps)} columns "
                 "differ more than by chance", _grade(over.max(), .05, .15),
                 f"good up to {worst['chance'] + .05:.2f}, 0.05 above chance; fair up to {worst['chance'] + .15:.2f}")
@@ -782,7 +793,8 @@ def _use_card(found, score, what, base):
     "A score without and with synthetic rows; a difference within the two standard errors is a tie."
     table = found.scores.xs(score, axis=1, level=0)
     before, after = table.loc[base], table.loc[_WAYS[2]]
-    gain, error = after["mean"] - before["mean"], np.hypot(after["error"], before["error"])
+    gain = after["mean"] - before["mean"]
+    error = np.hypot(after["error"], before["error"])
     grade = "" if found.tables.test is None else _grade(-gain, -error, error)
     flattering = " (flattering)" if found.tables.test is None else ""
     return _card(f"{before['mean']:.3f} → {after['mean']:.3f}", f"{what}{flattering}", grade,
@@ -797,13 +809,14 @@ def _use_cards(found):
     if not isinstance(found.price, str): yield _price_card(found.price)
 
 def _price_card(price):
-    worth, low, high = (rows_text(n) for n in (price.worth, price.low, price.high))
+    beyond = {" or more": "\N{GREATER-THAN OR EQUAL TO} ", " or less": "\N{LESS-THAN OR EQUAL TO} ", "": ""}
+    worth = beyond[price.at_end(price.worth)] + rows_text(price.worth)
     grade = "good" if price.low > 0 else "poor" if price.high < 0 else "fair"
-    return _card(worth, f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({low} to {high})",
-                 grade, "good if the 90 % interval lies above 0, poor if below")
+    what = f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({price.interval()})"
+    return _card(worth, what, grade, "good if the 90 % interval lies above 0, poor if below")
 
 def _cards(found):
-    "Figures, what they are, how good they are and by which rule; by what they are about."
+    "Figures with their meaning, grade and rule, by subject."
     size = _card(f"{len(found.tables.synthetic):,}", f"synthetic rows; real rows: {len(found.tables.real):,}")
     return dict(size=[size], realism=list(_realism_cards(found.classes)), privacy=list(_privacy_cards(found)),
                 use=list(_use_cards(found)))
@@ -859,9 +872,10 @@ def _page(found, title, max_charts):
 # %% ../nbs/32_report.ipynb #4c4ef0d6
 @dataclass(repr=False)
 class Report:
-    """What `report` found. `html` is the page; `columns` the gaps of the columns, `rows` the scores of whole rows, both
-    by class; `privacy` copies and distances; `scores` what a classifier gains, or None; `sentences` the summary;
-    `verdict` its first sentence; `price` how many labelled rows the new ones are worth, an `ExchangeRate`, or None."""
+    """What `report` found. `html` is the page. `columns` has the gaps of the columns and `rows` the scores of whole
+    rows, both by class. `privacy` has copies and distances, `scores` the gain of a classifier, or None. `sentences` is
+    the summary and `verdict` its first sentence. `price` is the worth of the new rows in labelled ones, an
+    `ExchangeRate`, or None."""
     html:str
     columns:pd.DataFrame
     rows:pd.DataFrame
@@ -888,7 +902,7 @@ def report(
     real:pd.DataFrame, # Real rows with their label: those from which the sampler has learned
     synthetic:pd.DataFrame, # Synthetic rows with theirs; the real rows may stand on top, as `fit_resample` gives them
     target, # Name of the label's column
-    test:pd.DataFrame=None, # Real rows that the sampler never saw; without them some figures flatter, and say so
+    test:pd.DataFrame=None, # Rows that the sampler never saw; without them, a warning marks figures that are too good
     max_rows:int=2000, # Rows of a set to measure and to draw; more are cut at random, which the page says
     max_classes:int=6, # Classes with a part of their own: those with the most synthetic rows
     max_charts:int=24, # Charts of single columns for a class, the worst ones first
@@ -896,8 +910,8 @@ def report(
     random_state:int=0, # Seed of cuts, folds and classifiers
     passports:pd.DataFrame=None, # Of the new rows, in their order, as `ImbLLM.passport` gives them: shown on the page
 ) -> Report: # The figures, and a page to show or to save
-    """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and what a
-    classifier gains.
+    """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and the
+    gain of a classifier.
 
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
     unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
@@ -926,7 +940,7 @@ def _labelled(X, y, name):
     return pd.concat([as_frame(X).reset_index(drop=True), pd.Series(np.asarray(y), name=name)], axis=1)
 
 def _wanted(sampler):
-    "Rows to draw of each class: as many as were wanted, or 2000 of the rarest."
+    "Rows to draw of each class: the wanted number, or 2000 of the rarest."
     counts = {c: n for c, n in getattr(sampler, "sampling_strategy_", {}).items() if n}
     return counts or {sampler.row_model_.columns[0].values.iloc[sampler.label_code()]: 2000}
 
@@ -934,7 +948,7 @@ def report_sampler(
     sampler, # A fitted `ImbLLM`
     X, # Real rows `(n, d)` on which it was fitted
     y, # Their labels `(n,)`
-    n:int=None, # Rows to draw of each class that was to be oversampled; default: as many as were wanted, up to 2000
+    n:int=None, # Rows to draw of each oversampled class; default: the wanted number, up to 2000
     test=None, # `(X, y)` of real rows that the sampler never saw
     **options, # Further arguments of `report`
 ) -> Report: # The figures, and a page to show or to save

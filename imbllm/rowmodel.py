@@ -86,7 +86,7 @@ def make_corpus(
     largest:int, # Rows of the largest class in the given table
     settings:Settings, # Resolved settings
     seed:int, # Seed of everything that is drawn later
-    rng:np.random.Generator, # Source of what is drawn now
+    rng:np.random.Generator, # Source of the next draws
 ) -> Corpus: # What the model is to learn
     "Real and interpolated rows as a corpus; classes in equal parts where the settings ask for it."
     batch_size = rows_per_update(codec, settings)
@@ -128,7 +128,7 @@ def n_threads(settings):
     return 1 if settings.embedded else torch.get_num_threads()
 
 def n_drawers(settings, device):
-    """Threads that draw a part of a request each: as many as the user or torch has, if the model is the embedded one.
+    """Threads that draw a part of a request each: the number set by the user or torch, for the embedded model.
 
     They do not wait for one another, so that they lose nothing when cores are shared.
     """
@@ -141,9 +141,9 @@ def n_drawers(settings, device):
 class RowModel:
     """A language model of rows, on codes.
 
-    A row is `1 + d` codes, the label's first; `columns` says what they mean. `codec` maps fields to tokens, `grammar`
-    says what may be written, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for the
-    code of each class that was learned, how often each code of each column occurs, and `history` what training did.
+    A row is `1 + d` codes, the label's first; `columns` gives their meaning. `codec` maps fields to tokens, `grammar`
+    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for
+    the code of each class that was learned, how often each code of each column occurs, and `history` what training did.
     Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
@@ -220,7 +220,7 @@ def relate(self:RowModel,
 
 @patch
 def arranged(self:RowModel, order, known=0):
-    "Orders in which columns that are computed stand behind what they are computed from; `known` fields stay in front."
+    "Orders with computed columns after the columns that they are computed from; `known` fields stay in front."
     return order if self.grammar.relations is None else self.grammar.relations.arranged(order, known)
 
 @patch(as_prop=True)
@@ -245,10 +245,10 @@ def given_numbers(self:RowModel, conditions):
 @patch
 @documented
 def check_given(self:RowModel,
-    grammar:Grammar, # Narrowed to what was asked for
+    grammar:Grammar, # Narrowed to the conditions
     codes:dict, # Codes that every row shall have, `{j: code}`
 ):
-    "Raise `ConditionError`, naming the relation, if no row can have what was asked for."
+    "Raise `ConditionError`, naming the relation, if no row can meet the conditions."
     state = grammar.narrowing(1)
     if state is None: return
     asked = sorted({*codes, *grammar.allowed} & grammar.tied)
@@ -311,7 +311,7 @@ def log_prob(self:RowModel,
 def log_odds(self:RowModel, rows, label, rng, written=None):
     """Log-odds of the label for `Rows`, every other class in equal parts, `(n,)`, in nats.
 
-    In the orders in which the rows were `written`, whose probabilities are known, or else in random ones.
+    In the orders in which the rows were `written`, with known probabilities, or else in random ones.
     """
     others = [c for c in self.counts if c != label]
     shares = {c: 1 / len(others) for c in others}
@@ -321,7 +321,7 @@ def log_odds(self:RowModel, rows, label, rng, written=None):
     return candidates.log_odds(self.model, self.grammar, rows, label, shares, orders)
 
 @patch
-def _numbers(self:RowModel, rows):
+def numbers(self:RowModel, rows):
     "Features of `Rows` as numbers, `(n, d)`."
     return Schema(self.columns[1:]).numeric(sampling.rows_to_frame(self.columns, rows).iloc[:, 1:])
 
@@ -329,12 +329,12 @@ def _numbers(self:RowModel, rows):
 def _context(self:RowModel, codes, seed):
     "Of the real rows those that a critic in context reads."
     categorical = np.array([not c.ordered for c in self.columns[1:]])
-    return Context(self._numbers(Rows(codes)), codes[:, 0], categorical, seed)
+    return Context(self.numbers(Rows(codes)), codes[:, 0], categorical, seed)
 
 @patch
 def log_odds_in_context(self:RowModel, rows, label):
     "Log-odds of the label for `Rows` by a network that reads real rows of all classes in context, `(n,)`, in nats."
-    return self.context.log_odds(self._numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
+    return self.context.log_odds(self.numbers(rows), label, "cuda" if self.model.device.type == "cuda" else "cpu")
 
 # %% ../nbs/18_rowmodel.ipynb #3d795a79
 @patch
@@ -359,7 +359,7 @@ def _fingerprint(self:RowModel, codes, settings, seed):
     "What identifies the data and the settings of a training run."
     free = {"checkpoint_dir", "checkpoint_every", "n_jobs", "device", "temperature", "condition", "keep_original",
             "verify", "budget", "gradient_checkpointing", "attn_implementation", "candidates", "critic_strength",
-            "critic", "drop_copies", "prompts", "rarest_only", "given", "relations"}
+            "critic", "distill_from", "drop_copies", "prompts", "rarest_only", "given", "relations"}
     kept = {k: v for k, v in asdict(settings).items() if k not in free}
     h = hashlib.sha256(np.ascontiguousarray(codes).tobytes())
     h.update(repr(([c.texts for c in self.columns], sorted(kept.items()), seed)).encode())
@@ -476,7 +476,7 @@ def narrowed(self:RowModel, allowed, numbers=None):
 
 @patch
 def decode(self:RowModel, rows, order, given, temperature=1., generator=None):
-    "Let the model complete `Rows` whose first `given` fields, in their order, are set."
+    "Let the model complete `Rows`; the first `given` fields of each order are set."
     return sampling.decode_rows(self.model, self.grammar, rows, order, given, temperature, generator)
 
 @patch
@@ -529,6 +529,19 @@ def _part(self:RowModel, source, size, n_torch, k, n):
             raise e.showing(said) from None
 
 @patch
+def _lesson(self:RowModel, source, n_torch, k, size):
+    "The `k`-th batch of candidates that a student of the critic learns from."
+    with self.computing(source.settings, n_torch): return source.lesson(k, size)
+
+@patch
+def _by_workers(self:RowModel, function, settings, parts, n_jobs):
+    "Results of `function(n_torch, *part)`, part by part: by threads that draw, or by processes."
+    drawers = n_drawers(settings, self.model.device)
+    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
+        with threads(1): yield from in_threads(partial(function, 1), parts, drawers)
+    else: yield from in_parallel(partial(function, n_threads(settings)), parts, n_jobs)
+
+@patch
 @documented
 def draw(self:RowModel,
     n:int, # How many rows
@@ -542,16 +555,16 @@ def draw(self:RowModel,
 ): # Iterator over `(Rows, Counter)`
     """Draw `n` rows of a class, part by part: yields `Rows` and how many were drawn, accepted, rejected and why.
 
-    The rows do not depend on the number of processes or threads. Raises `BudgetError` if too few candidates are
-    accepted.
+    The rows do not depend on the number of processes or threads. In a large request a student of the critic chooses.
+    Raises `BudgetError` if too few candidates are accepted.
     """
     source = Candidates(self, label, seed, settings, conditions, classifier, known)
+    if n >= settings.distill_from and source.per_row > 1:
+        lessons = [(k, self.batch_size) for k in range(math.ceil(candidates.LESSON / self.batch_size))]
+        source.learn(self._by_workers(partial(self._lesson, source), settings, lessons, n_jobs))
     size = self.batch_size if self.trimmed is None else max(1, self.batch_size // source.per_row)
     parts = [(k, min(size, n - first)) for k, first in enumerate(range(0, n, size))]
-    drawers = n_drawers(settings, self.model.device)
-    if drawers > 1 and len(parts) > 1 and joblib.effective_n_jobs(n_jobs) == 1:
-        with threads(1): yield from in_threads(partial(self._part, source, size, 1), parts, drawers)
-    else: yield from in_parallel(partial(self._part, source, size, n_threads(settings)), parts, n_jobs)
+    yield from self._by_workers(partial(self._part, source, size), settings, parts, n_jobs)
 
 # %% ../nbs/18_rowmodel.ipynb #0f4a57d3
 @patch
@@ -562,7 +575,7 @@ def fill(self:RowModel,
     settings:Settings, # Resolved settings
     seed:int=0, # Seed
 ): # Iterator over `Rows`
-    "Fill the missing cells of rows; what is there is the prompt. Yields the rows, batch by batch, in their order."
+    "Fill the missing cells of rows; the present cells are the prompt. Yields the rows, batch by batch, in their order."
     allowed = {j: (-math.inf, math.inf) if self.spells(j) else list(range(self.columns[j].n_present))
                for j in 1 + np.flatnonzero(missing.any(0))}
     grammar, size = self.narrowed(allowed), self.batch_size

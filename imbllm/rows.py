@@ -80,7 +80,8 @@ def _groups(column, shares, most):
     pooled = not column.ordered and n > most
     order = np.argsort(-sum(shares.values())[:n], kind="stable") if pooled else np.arange(n)
     first, rest = (order[:most - 1], order[most - 1:]) if pooled else (order, [])
-    groups, labels = [[c] for c in first], [_shown(column.texts[c]) for c in first]
+    groups = [[c] for c in first]
+    labels = [_shown(column.texts[c]) for c in first]
     if pooled: groups, labels = [*groups, rest], [*labels, f"{len(rest)} others"]
     return groups, labels
 
@@ -121,8 +122,8 @@ def marginal_plot(
     ax:Axes=None, # Where to draw; default: a new figure
     most:int=10, # Categories to show; the others are pooled
 ) -> Axes: # The axes
-    """Shares of a column's values among real and among synthetic rows: bars for categories and for at most 12 numbers,
-    else histograms over common bins. The shares of missing cells stand below.
+    """Shares of a column's values in real and in synthetic rows: bars for categories and for at most 12 numbers, else
+    histograms over common bins. The shares of missing cells stand below.
 
     Raises `ValueError` for frames without rows or with unequal columns, and for an unknown column; the errors of
     `infer_column` for one that cannot be read.
@@ -166,8 +167,8 @@ def pair_plot(
     ax:Axes=None, # Where to draw; default: a new figure
     most:int=500, # Rows of each frame to draw
 ) -> Axes: # The axes
-    """Real and synthetic rows as points in the plane of two columns; rows that miss a number of the two are left out.
-    Of more rows, `most` random ones are drawn.
+    """Real and synthetic rows as points in the plane of two columns, without rows that miss a number of the two. Of
+    more rows, `most` random ones are drawn.
 
     Raises `ValueError` for frames without rows or with unequal columns, and for an unknown column; the errors of
     `infer_column` for one that cannot be read.
@@ -206,7 +207,7 @@ def _cramer(a, b):
 
 # %% ../nbs/31_rows.ipynb #e1c72450
 def _association(a, b):
-    "Association of two columns, each `(ordered, cells)`; rows that miss a number are left out."
+    "Association of two columns, each `(ordered, cells)`, without rows that miss a number."
     (first, x), (second, z) = a, b
     there = np.ones(len(x), dtype=bool)
     if first: there &= ~np.isnan(x)
@@ -227,9 +228,9 @@ def associations(
     X:pd.DataFrame, # Rows, `(n, d)`
     schema=None, # `Schema` that says which columns are numbers; default: that of `X`
 ) -> pd.DataFrame: # Association of each pair of columns, `(d, d)`
-    """How strongly the columns of a table go together, `(d, d)`: Pearson's r in [-1, 1] for two numbers or dates,
-    Cramér's V, corrected for chance (Bergsma, 2013), for two categories, the correlation ratio for a category and a
-    number, in [0, 1].
+    """Associations of the columns of a table, `(d, d)`. Two numbers or dates have Pearson's r, in [-1, 1]. In [0, 1]
+    are Cramér's V, corrected for chance (Bergsma, 2013), for two categories, and the correlation ratio for a category
+    and a number.
 
     The diagonal is 1; a column that never changes has 0 with all others. Raises the errors of `infer_schema`.
     """
@@ -263,8 +264,8 @@ def association_heatmap(
 
 # %% ../nbs/31_rows.ipynb #8528c08f
 def _vectors(space, X):
-    """Rows as vectors: scaled numbers, marks of missing ones, and an indicator of each category, of a missing one (-2)
-    and of all unknown ones (-1), over √2."""
+    """Rows as vectors: scaled numbers, marks of missing ones, and indicators over √2 of each category, of a missing one
+    (-2) and of all unknown ones (-1)."""
     numbers, codes = space.points(X)
     sizes = [c.n_present for c in space.schema.columns if not c.ordered]
     return np.hstack([numbers, *((codes[:, [j]] == np.arange(-2, k))/np.sqrt(2) for j, k in enumerate(sizes))])
@@ -329,8 +330,7 @@ def distance_histogram(
     """Densities of distances, such as those of `dcr`, over common bins, each on its own line, with a mark at the
     median. `distances` maps names to arrays `(n,)`, of any lengths.
 
-    Raises `ValueError` if there is no name, or an array that is empty or holds what is no finite number. Source:
-    Figure 7 of the paper.
+    Raises `ValueError` without a name, and for an array that is empty or not finite. Source: Figure 7 of the paper.
     """
     arrays = _distance_arrays(distances)
     bins = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=30)
@@ -338,7 +338,9 @@ def distance_histogram(
     heights = {name: np.histogram(d, bins, density=True)[0] for name, d in arrays.items()}
     highest = max(h.max() for h in heights.values())
     for i, (name, d) in enumerate(arrays.items()):
-        base, color, median = len(arrays) - 1 - i, look(name)[1], np.median(d)
+        base = len(arrays) - 1 - i
+        color = look(name)[1]
+        median = np.median(d)
         ax.stairs(base + .9*heights[name]/highest, bins, baseline=base, fill=True, color=color, alpha=.75)
         ax.plot([median, median], [base, base + .9], color=".1", lw=1.5)
         ax.annotate(f"{median:.2g}", (median, base + .9), (3, 0), textcoords="offset points", va="top", fontsize=8)
@@ -375,8 +377,8 @@ def dcr_histogram(
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: the real rows
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Densities of the distances to the closest real record: of synthetic rows, of the real rows (each to the others)
-    and of unseen ones, with a mark at each median.
+    """Densities of the distances to the closest real record: from synthetic rows, from real rows (each to the others)
+    and from unseen ones, with a mark at each median.
 
     Distances are shares of columns. Raises `ValueError` for frames without rows or with unequal columns, and for a
     single real row. Source: Park et al., 2018 (table-GAN).
@@ -393,14 +395,15 @@ def loss_curve(
     history, # Training run: `history_` of a fitted sampler
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Loss of each update of a training run in nats (per row of the embedded model, per token of a text model), with a
-    running mean over a twentieth of the run; held-out losses, if any, as diamonds.
+    """Loss of each update of a training run in nats (per row of the embedded model, per token of a text model). A
+    running mean covers a twentieth of the run; held-out losses, if any, are diamonds.
 
     Raises `ValueError` for a run without updates."""
     loss = np.asarray(history.loss, dtype=float)
     if not len(loss): raise ValueError("history has no updates; fit the sampler first.")
     if ax is None: ax, = new_axes(6, 2.6)
-    updates, width = np.arange(1, len(loss) + 1), max(1, len(loss)//20)
+    updates = np.arange(1, len(loss) + 1)
+    width = max(1, len(loss)//20)
     running = np.convolve(loss, np.ones(width)/width, "valid")
     ax.plot(updates, loss, ".", color="#7f7f7f", ms=3, alpha=.6, label="each update")
     ax.plot(updates[width - 1:], running, color="#0072b2", lw=2, label=f"mean of {width}" if width > 1 else None)
@@ -451,8 +454,8 @@ def row_probabilities(
     order=None, # Names of the columns in the order to write them; default: that of the table
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """With which probability a fitted model writes each value of a row, given its label and the values before it
-    (bars), and that of the likeliest value in that place (grey marks).
+    """Probability that a fitted model writes each value of a row, given its label and the values before it (bars), and
+    that of the likeliest value in that place (grey marks).
 
     Raises `ValueError` for other than one row, an unknown label, or an order that is none of the columns;
     `UnknownValueError` for values that the model does not know.
@@ -467,7 +470,8 @@ def row_probabilities(
     ax.barh(range(d), own, .6, color=ROW_COLORS["synthetic"], label="the value of the row")
     ax.plot(best, range(d), "|", color="#7f7f7f", ms=14, mew=3, label="the likeliest value")
     for i, j in enumerate(fields):
-        text, likeliest = _value_text(row_model, row, j), columns[j].texts[values[i].argmax()]
+        text = _value_text(row_model, row, j)
+        likeliest = columns[j].texts[values[i].argmax()]
         _probability_note(ax, i, own[i], best[i], text, likeliest)
         ax.text(-.015, i, f"{_shown(columns[j].name)} is {_shown(text)}", ha="right", va="center", fontsize=9)
     known = f"{_shown(columns[0].name)} is {_shown(label)}"
@@ -501,9 +505,9 @@ def row_attention(
     label, # Its class
     order=None, # Names of the columns in the order to write them; default: that of the table
 ) -> pd.DataFrame: # Attention of each column, `(d, d)`
-    """Attention of a fitted model when it is about to write each column of a row, to the label and to the columns
-    written before, `(d, d)`, NaN where nothing was written yet: averaged over heads and layers, summed over a field's
-    tokens. Errors as for `row_probabilities`."""
+    """Attention of a fitted model to the label and to the columns written so far, just before it writes each column of
+    a row. `(d, d)`, NaN for columns not written yet; averaged over heads and layers, summed over a field's tokens.
+    Errors as for `row_probabilities`."""
     row, order = _one_row(sampler, X, label, order)
     row_model = sampler.row_model_
     to_fields = (_attention_by_step if row_model.codec.by_field else _attention_by_token)(row_model, row, order)

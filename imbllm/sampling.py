@@ -43,7 +43,7 @@ def _draw(score, generator):
 
 # %% ../nbs/13_sampling.ipynb #4c2ff03b
 def seeded_generator(
-    *key:int, # Whole numbers that say what the draw is for
+    *key:int, # Whole numbers that identify the draw
 ) -> torch.Generator: # A generator on the CPU
     "A generator of torch for one draw, seeded by whole numbers."
     seed, = np.random.SeedSequence(key).generate_state(1, np.uint64)
@@ -51,7 +51,7 @@ def seeded_generator(
 
 # %% ../nbs/13_sampling.ipynb #0295b326
 class _Writing:
-    "Rows in the making: where each is, and what it has so far."
+    "Unfinished rows: the position and the fields of each so far."
     def __init__(self, grammar, rows, order, given):
         self.grammar = grammar
         self.order = order
@@ -65,7 +65,7 @@ class _Writing:
         if self.said is not None: self._say_prompt(rows)
 
     def _say_prompt(self, rows):
-        "Let the relations know what the prompts say."
+        "Pass the values of the prompts to the relations."
         row, place = np.nonzero(np.arange(self.m) < self.place[:, None])
         columns = self.order[row, place]
         numbers = self.grammar.relations.cells(rows).numbers
@@ -163,13 +163,13 @@ def decode_scored(
     temperature:float=1., # Divides the logits
     generator:torch.Generator=None, # Source of randomness, on the CPU
 ) -> tuple: # The rows, complete, and the log-probability of what was written, `(b,)`, in nats
-    """Let the model complete `b` rows whose first `given` fields (in their order) are set; tells how likely that was.
+    """Let the model complete `b` rows; the first `given` fields (in their order) are set. Also gives the probability.
 
-    Every value is valid: it was observed, or it is a number on the column's grid inside the observed range, which
-    comes as a text; its code is `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
-    written fields given those before them, at temperature 1. Where the grammar has relations, a number of a tied column
-    is an observed one, or is computed from the others; then its text stands beside the nearest code. Source: Eq. 2 of
-    the paper, renormalised on what the grammar admits.
+    Every value is valid. It was observed, or it is a number on the column's grid inside the observed range: then it
+    comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
+    written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied column is
+    an observed one, or is computed from the others; then it has the nearest code and its own text. Source: Eq. 2 of the
+    paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device
@@ -279,8 +279,8 @@ def field_log_probs(
     """Log-probability, in nats, of each field given those before it in the order, `(n, m)`: that with which
     `decode_rows` would write it.
 
-    It is 0 for the first `given` fields and for fields that are left out, and -inf for a value that the grammar does
-    not admit. Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
+    It is 0 for the first `given` fields and for omitted fields, and -inf for a value that the grammar does not admit.
+    Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
     if next(model.parameters()).device.type == "cuda":
@@ -322,7 +322,7 @@ def rows_log_prob(
 _UNFINISHED, _WRONG_COLUMNS, _WRONG_VALUE = "unfinished", "wrong columns", "wrong value"
 
 def _next_column(codec, left, ids, at):
-    "The column whose name stands at `at`, the longest one if several fit, or None. The first name has no separator."
+    "The column with its name at `at`, the longest one if several fit, or None. The first name has no separator."
     def named(j):
         prefix = codec.prefix[j][max(-at, 0):]
         return ids[max(at, 0):max(at, 0) + len(prefix)] == prefix
@@ -434,8 +434,8 @@ def write_rows(
 ) -> tuple: # `Rows`, and reasons of rejection, `(b,)`
     """Let the model write on freely after prompts that hold the first `given` fields.
 
-    Returns the rows, and for each why it is none, or "". A field that could not be read has the code -1. The global
-    random state of torch is neither used nor changed. Source: the sampling of the paper (Eq. 2).
+    Returns the rows, and for each the reason why it is no valid row, or "". A field that could not be read has the code
+    -1. The global random state of torch is neither used nor changed. Source: the sampling of the paper (Eq. 2).
     """
     ids, gap = _left_padded(grammar.codec, rows, order[:, :given])
     seed = int(torch.randint(2**62, (1,), generator=generator))

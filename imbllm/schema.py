@@ -105,7 +105,7 @@ def _native(s):
     return pd.Series(_dates(values, sort), s.index)
 
 def _missing(s):
-    "Which cells are missing, `(n,)` bool; a NaN is, in whatever dtype."
+    "Which cells are missing, `(n,)` bool; a NaN of any dtype is."
     gaps = s.isna().to_numpy(dtype=bool)
     return gaps | np.isnan(s.to_numpy("float64", na_value=np.nan)) if pd.api.types.is_float_dtype(s.dtype) else gaps
 
@@ -317,7 +317,7 @@ _DATE_FORMS = [(re.compile(form + _CLOCK), codes) for form, *codes in ( # dates 
 def text_moments(
     texts, # Different values of a column
 ) -> pd.Series|None: # Moments, of seconds; None if the values are no texts, or not all dates of one form
-    "The dates that texts stand for."
+    "The dates that texts denote."
     texts = list(texts)
     if not texts or not all(isinstance(t, str) for t in texts): return None
     for form, codes in _DATE_FORMS:
@@ -429,7 +429,7 @@ def nearest_codes(
 
 # %% ../nbs/01_schema.ipynb #5265b907
 def _scaled_decimal(text, col):
-    "A Decimal with as many decimals as all of the column have, or else as the text has."
+    "A Decimal with the number of decimals that the whole column has, or else that of the text."
     scales = {-v.as_tuple().exponent for v in col.native if isinstance(v, Decimal)}
     whole, _, part = text.partition(".")
     part = part.ljust(max(scales), "0") if len(scales) == 1 else part
@@ -546,8 +546,8 @@ def as_cells(
 ) -> pd.Series: # Cells of the column's dtype, `(n,)`
     """Cells cast to the dtype of `col`, `(n,)`.
 
-    Raises `UnknownValueError` for cells that are no numbers or dates, and for those that the dtype cannot hold:
-    fractions among whole numbers, 300 in eight bits, a time of day among days.
+    Raises `UnknownValueError` for cells that are no numbers or dates, and for cells that the dtype cannot hold.
+    Examples: fractions among whole numbers, 300 in eight bits, a time of day among days.
     """
     dtype = col.values.dtype
     if s.dtype == dtype and dtype != object: return s
@@ -573,7 +573,7 @@ def check_columns(
 
 # %% ../nbs/01_schema.ipynb #bfde6bb4
 def _column_name(frame, which):
-    "The name of the column that `which` is, or whose position it is."
+    "The name of the column that `which` names or numbers."
     is_position = isinstance(which, (int, np.integer)) and which not in frame.columns
     return frame.columns[which] if is_position and -frame.shape[1] <= which < frame.shape[1] else which
 
@@ -582,7 +582,7 @@ def column_names(
     columns, # Names or positions of some of its columns, a mask, or None
     argument:str, # Name of the argument, for the message
 ) -> set: # Their names
-    "Names of the columns that are meant. Raises `TableError` for those that the table does not have."
+    "Names of the selected columns. Raises `TableError` for those that the table does not have."
     if columns is None: return set()
     if isinstance(columns, tuple) and columns in frame.columns: return {columns}
     wanted = list(columns) if pd.api.types.is_list_like(columns) else [columns]
@@ -686,7 +686,7 @@ def infer_schema(
     return Schema([infer_column(X[name], name in categorical) for name in X.columns])
 
 # %% ../nbs/01_schema.ipynb #49f1c671
-MISSING_WORDS = frozenset( # what stands for a missing number in files
+MISSING_WORDS = frozenset( # a missing number in files
     "? - -- . NA N/A n/a na #N/A NaN nan NAN NULL Null null None none <NA> missing Missing".split())
 _PLAIN_NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 

@@ -31,7 +31,7 @@ def to_sentence(
 class Rows:
     """Rows as codes, the label first, with the texts of numbers that are spelled out.
 
-    `codes` is `(n, 1 + d)`. Where `texts[j]`, an object array `(n,)`, is not None, it stands for a code of column `j`.
+    `codes` is `(n, 1 + d)`. Where `texts[j]`, an object array `(n,)`, is not None, it replaces the code of column `j`.
     """
     codes:np.ndarray # Codes, `(n, 1 + d)`
     texts:dict=field(default_factory=dict) # Number texts, `{j: (n,) object array}`; None where the code counts
@@ -93,7 +93,7 @@ class Ragged(NamedTuple):
                       np.concatenate([self.length, other.length]))
 
     def beside(self, start, length):
-        "Rows with one more piece each, at `start` in the same array, `(n,)`."
+        "Rows with one additional piece each, at `start` in the same array, `(n,)`."
         return Ragged(self.flat, np.c_[self.start, start], np.c_[self.length, length])
 
     def offset(self):
@@ -133,7 +133,7 @@ def _stacked(parts):
 
 @lru_cache(1024)
 def _places(n, base):
-    """Digits that number `n` things in a tree whose nodes have at most `base` children, as even as can be.
+    """Digits that number `n` things in a balanced tree whose nodes have at most `base` children.
 
     They are `(n, depth)`, -1 where a path is shorter.
     """
@@ -182,10 +182,10 @@ def _numbered(digits, token):
 class TableTokenizer:
     """A vocabulary made of one table: one token per column name, per category and per number or bin of numbers.
 
-    `weights[j]` are the shares of the distinct values of column `j`; an ordered column with more than `n_bins` of
-    them gets bins of equal weight, and places inside the bins; a category with more than 512 gets tokens for its
-    common values, groups of the rare ones, and places inside the groups. `tokens` lists the vocabulary, `names` the
-    ids of column names; id 0 ends a row.
+    `weights[j]` are the shares of the distinct values of column `j`. An ordered column with more than `n_bins` values
+    gets bins of equal weight, and places inside the bins. A category with more than 512 values gets tokens for the
+    common ones, groups of the rare ones, and places inside the groups. `tokens` lists the vocabulary, `names` the ids
+    of column names; id 0 ends a row.
     """
     sep = ()
     def __init__(self,
@@ -231,7 +231,7 @@ class TableTokenizer:
         return np.c_[np.repeat(np.array(first, dtype="int32"), sizes), inner]
 
     def _category_ids(self, col, common):
-        "Ids of each category, `(k, depth)`: a token of its own if it is common, else its group, then its place there."
+        "Ids of each category, `(k, depth)`: its own token if it is common, else its group, then its place there."
         own = [self._new(f"{col.name} is {col.texts[code]}") for code in common]
         rare = np.delete(np.arange(col.n_present), common)
         def token(level, digit, row):
@@ -333,10 +333,10 @@ def _goes_on(value_ids, marks):
 class Codec:
     """The map between fields and token ids, shared by training, prompts and decoding.
 
-    A table is a matrix of codes `(n, 1 + d)` with the label first; `columns` are the `1 + d` `Column`s. `rows` lays
-    out token rows in a given order. `prefix[j]` are the ids that announce column `j` (separator and name),
-    `value_ids[j]` those of each of its values, `char_ids[j]` the id of each character of a new number, or None.
-    `open_ended[j]` tells whether only what follows ends a value. Raises `TableError` if the tokenizer gives two
+    A table is a matrix of codes `(n, 1 + d)` with the label first; `columns` are the `1 + d` `Column`s. `rows` lays out
+    token rows in a given order. `prefix[j]` are the ids that announce column `j` (separator and name), and
+    `value_ids[j]` are those of each of its values. `char_ids[j]` are the ids of the characters of a new number, or
+    None. `open_ended[j]` tells whether only what follows ends a value. Raises `TableError` if the tokenizer gives two
     values of a column the same ids.
     """
     def __init__(self,
@@ -382,7 +382,7 @@ class Codec:
     def renumbered(self,
         kept:np.ndarray, # Ids that a trimmed model keeps, ascending
     ): # -> Codec
-        "The same codec for a model whose vocabulary was trimmed to `kept`: id `kept[i]` becomes `i`."
+        "The same codec for a model with the vocabulary trimmed to `kept`: id `kept[i]` becomes `i`."
         def new(ids): return tuple(np.searchsorted(kept, ids).tolist())
         c = copy.copy(self)
         c.end, = new([self.end])

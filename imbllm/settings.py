@@ -6,6 +6,7 @@
 __all__ = ['DEFAULTS', 'PRESETS', 'Training', 'Sampling']
 
 # %% ../nbs/17_settings.ipynb #31633c63
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -63,7 +64,7 @@ class Training(BaseEstimator):
 CRITICS = "language model", "in context", "both", "none"
 READS_ROWS = "in context", "both" # critics that need real rows as context
 LIKELIHOODS = "language model", "both" # critics that compare the language model's likelihoods
-STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where nobody set one
+STRENGTHS = {"language model": .5, "in context": 1., "both": .5, "none": 0.} # where it is not set
 
 # %% ../nbs/17_settings.ipynb #8bc0eabb
 @documented
@@ -74,6 +75,7 @@ class Sampling(BaseEstimator):
         "prompts": [StrOptions({"quota", "drawn"}), None],
         "critic": [StrOptions(set(CRITICS)), None],
         "critic_strength": [Interval(Real, 0, None, closed="left"), None],
+        "distill_from": [Interval(Real, 1, math.inf, closed="both")],
         "budget": [Interval(Real, 1, None, closed="left")],
         "keep_original": ["boolean", None],
         "rarest_only": ["boolean", None],
@@ -84,6 +86,7 @@ class Sampling(BaseEstimator):
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
         critic=None, # What chooses among candidates: `"language model"`, `"in context"`, `"both"` or `"none"`
         critic_strength=None, # Weight of a candidate's log-odds of its label; default: that of the critic
+        distill_from=20_000, # Rows of a request from which a student of the critic, a boosted tree, replaces it
         budget=200, # At most this many candidate rows per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
@@ -155,6 +158,7 @@ class Settings:
     relations:object
     constrained:bool
     prompts:str
+    distill_from:float
     budget:float
     keep_original:bool
     rarest_only:bool
@@ -216,7 +220,7 @@ class Settings:
 
     @property
     def without_rows(self):
-        "The same where no real rows are at hand: the language model is the critic, unless the user named another."
+        "The same without real rows: the language model is the critic, unless the user named another."
         if "critic" in self.given or not self.reads_rows: return self
         critic = "language model"
         strength = self.critic_strength if "critic_strength" in self.given else STRENGTHS[critic]
@@ -244,7 +248,7 @@ def _has_critic(values, asked):
     return asked.get("critic") == "in context" or values["critic"] != "none" and _compares_classes(values)
 
 def _schedule(values):
-    "Batch size, learning rate and length of the training where nobody set them."
+    "Defaults of batch size, learning rate and length of the training."
     if values["llm"] != "embedded": return PRETRAINED
     return BALANCED if values["finetune_on"] == "major+minor+interpolate" else EMBEDDED
 

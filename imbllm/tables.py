@@ -49,12 +49,12 @@ def given_back(
 
 # %% ../nbs/19_tables.ipynb #1286ef4e
 def _names_of(X):
-    "Names of the columns of a table, in whatever library; none for an array."
+    "Names of the columns of a table of any library; none for an array."
     names = getattr(X, "column_names", getattr(X, "columns", None)) # the first is Arrow's and of data sets
     return [] if names is None or callable(names) else list(names)
 
 def _without_column(X, name):
-    "A table, in whatever library, without a column."
+    "A table of any library without a column."
     if isinstance(X, pd.DataFrame): return X.drop(columns=[name])
     for method in "drop_columns", "remove_columns":
         if hasattr(X, method): return getattr(X, method)([name])
@@ -192,7 +192,7 @@ EXCLUDED = "key", "missing", "drop"
 class Excluded:
     """Columns of a table that are not learned.
 
-    `columns` lists the position of each, what new rows have there (one of `EXCLUDED`), and a `Column` with the last
+    `columns` lists the position of each, its treatment in new rows (one of `EXCLUDED`), and a `Column` with the last
     keys or a missing value.
     """
     def __init__(self,
@@ -207,7 +207,7 @@ class Excluded:
         frame:pd.DataFrame, # A table, `(n, d)`
         exclude, # Names, positions or mask of columns, a dictionary that gives each name one of `EXCLUDED`, or None
     ): # -> Excluded
-        "The columns that `exclude` means. Raises `TableError`, naming the column, for what it cannot be filled with."
+        "The columns that `exclude` means. Raises `TableError`, naming the column, if it cannot have these values."
         how = dict(exclude) if isinstance(exclude, dict) else {}
         names = column_names(frame, list(how) if how else exclude, "exclude")
         wrong = {name: h for name, h in how.items() if h not in EXCLUDED}
@@ -338,7 +338,7 @@ def _unique_together(a, b, tried):
     return bool((b.groupby(a.to_numpy()).rank() == b - b.min() + 1).all() and (first == b.min()).all())
 
 def _filling(s, how):
-    "What new rows have in the column `s`, and a `Column` of what is needed for that."
+    "Treatment of the column `s` in new rows, and a `Column` of the values that it needs."
     name = as_python(s.name)
     unique = s.is_unique and s.notna().all()
     if how == "drop": return how, Column(name, "categorical", s.iloc[:1])
@@ -413,7 +413,7 @@ class Table:
     def learnt(self,
         X, # A table that has the learned columns, in any order
     ) -> pd.DataFrame: # Those columns, in the order that was learned
-        "The learned columns of a table. Raises `ValueError` for one that it lacks or has twice."
+        "The learned columns of a table. Raises `ValueError` for a missing or repeated one."
         frame = as_frame(X)
         check_columns(frame)
         if self.is_array and isinstance(X, np.ndarray) and frame.shape[1] != len(self.names):
@@ -454,7 +454,7 @@ class Table:
         state:dict, # What `to_json` gave
         columns:list, # `Column` of each learned column
     ): # -> Table
-        "The table that `to_json` described. Raises `ValueError` for what it cannot have written."
+        "The table that `to_json` described. Raises `ValueError` for anything that it cannot have written."
         for d in state["excluded"]:
             if d["how"] not in EXCLUDED or type(d["at"]) is not int:
                 raise ValueError(f"an excluded column is {d['how']!r} at {d['at']!r}")
@@ -598,13 +598,13 @@ def _check_k(k, most, what):
 class Space:
     """Where rows of mixed types have distances: the share of columns that differ (Gower, 1971), or Euclidean ones.
 
-    Numbers and dates (as counts of their unit) differ by their difference over the reference's range, over 1 if that
-    range is a single value; it may exceed 1 outside the range. Categories differ by 0 or 1; a missing one is a category
-    of its own, and all that the reference does not have are alike. A missing number is at distance 0 from a missing one
-    and `1/2 + |x - 1/2|` from one at the share `x` of the range. The sum over the `d` columns is divided by `d`.
-    With `metric="euclidean"` the differences of the columns are squared, added up, and the distance is the root of the
-    sum: at most the root of `d` inside the ranges.
-    Raises the errors of `infer_schema` for a reference that cannot be used, and `ValueError` for an unknown metric.
+    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range, or
+    by 1 if the range is a single value. Outside the range it may exceed 1. Categories differ by 0 or 1. Missing is a
+    separate category, and all categories that the reference lacks are the same one. A missing number is at distance 0
+    from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over the `d`
+    columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared differences: at
+    most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that cannot be used, and
+    `ValueError` for an unknown metric.
     """
     def __init__(self,
         reference, # Table or `Schema` that says which columns are numbers, and their ranges
@@ -622,9 +622,9 @@ class Space:
     ) -> tuple: # Scaled numbers and marks of missing ones, `(n, 2p)`, and codes of categories, `(n, q)`
         """Points of `n` rows with `p` ordered columns and `q` others.
 
-        They are scaled numbers and marks of missing ones, float64 `(n, 2p)`, and codes of the others, `(n, q)`.
-        Raises `ValueError` for other columns than the reference's, `EmptyTableError` for no rows, `NonFiniteError` for
-        an infinite number and `UnknownValueError` for cells of another kind, such as text in a column of numbers.
+        They are scaled numbers and marks of missing ones, float64 `(n, 2p)`, and codes of the others, `(n, q)`. Raises
+        `ValueError` for other columns than the reference's, and `EmptyTableError` for no rows. An infinite number
+        raises `NonFiniteError`, and a cell of another kind, such as text in a column of numbers, `UnknownValueError`.
         """
         if list(X.columns) != self.schema.names:
             raise ValueError(f"Columns must be {self.schema.names}, in that order; got {list(X.columns)}.")
@@ -701,7 +701,7 @@ def _smallest(D, k):
     return np.sort(np.partition(D, k - 1, axis=1)[:, :k], axis=1)
 
 def _first(D, k):
-    "Positions of the `k` smallest of each line, ascending, and what stands there."
+    "Positions of the `k` smallest values of each line, ascending, and these values."
     order = np.argsort(D, axis=1, kind="stable")[:, :k] if k > 1 else D.argmin(1)[:, None]
     return order, np.take_along_axis(D, order, 1)
 

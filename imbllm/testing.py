@@ -181,7 +181,7 @@ def save_random_gguf(
 
 # %% ../nbs/03_testing.ipynb #494606a1
 def _field_text(codec, j, ids):
-    "Text of the value of column `j` that the ids stand for, or None if there is no such value."
+    "Text of the value of column `j` with these ids, or None if there is no such value."
     col, char_ids = codec.columns[j], codec.char_ids[j]
     if ids in codec.value_ids[j]: return col.texts[codec.value_ids[j].index(ids)]
     chars = {i: c for c, i in (char_ids or {}).items()}

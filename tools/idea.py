@@ -6,7 +6,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8a8f98", "#1b1f24"
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREY = "#8a8f98"
+INK = "#1b1f24"
 GIVEN = [
     ("<200K", "HS-grad", "40"), ("<200K", "Bachelor", "38"), (">=200K", "Master", "52"), (">=200K", "Bachelor", "35.5"),
     ("<200K", "HS-grad", "20")]

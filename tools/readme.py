@@ -19,7 +19,8 @@ from nbconvert import MarkdownExporter
 
 root = Path(__file__).resolve().parent.parent
 notebook, readme = root/"nbs"/"index.ipynb", root/"README.md"
-site, repository = "https://imbllm.github.io/imbllm", "https://github.com/imbllm/imbllm"
+site = "https://imbllm.github.io/imbllm"
+repository = "https://github.com/imbllm/imbllm"
 raw = "https://raw.githubusercontent.com/imbllm/imbllm/main"
 most = 6000  # bytes: what a visitor reads
 header = "<!-- Written by `python tools/readme.py` from nbs/index.ipynb: edit that notebook instead. -->\n\n"

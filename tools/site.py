@@ -150,7 +150,8 @@ def write_pages(staged, docs):
     "Markdown of each prepared notebook, and what it shows, in `docs`; returns what the front matter says, by name."
     metas = {}
     for path in sorted(staged.rglob("*.ipynb")):
-        folder, nb = path.parent.relative_to(staged), nbformat.read(path, 4)
+        folder = path.parent.relative_to(staged)
+        nb = nbformat.read(path, 4)
         meta = front(nb)
         meta.setdefault("output-file", f"{path.stem}.html")
         name = (folder/Path(meta["output-file"]).stem).as_posix()
@@ -184,7 +185,8 @@ def card(name, meta, docs):
     "A tutorial in the gallery."
     image = f"gallery/{Path(name).name}.png"
     put(meta["picture"] or (nbs/"images"/"idea.png").read_bytes(), docs/image)
-    title, description = html.escape(meta["title"]), html.escape(re.sub(r"[`*]", "", meta.get("description", "")))
+    title = html.escape(meta["title"])
+    description = html.escape(re.sub(r"[`*]", "", meta.get("description", "")))
     return f'<a href="{name}.html"><img src="{image}" alt=""><b>{title}</b><span>{description}</span></a>'
 
 
