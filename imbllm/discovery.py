@@ -45,6 +45,7 @@ class _Search:
         self.first = rng.permutation(self.n)[:_FIRST]
         self.counts = {j: np.bincount(self.codes[:, j], minlength=len(cells.columns[j])) for j in columns}
         self.gaps = {j: cells.columns[j].n_present if cells.columns[j].has_missing else -1 for j in columns}
+        self.made = set() # columns that are computed
 
     def name(self, j): return self.cells.columns[j].name
     def names(self, at): return [self.name(j) for j in at]
@@ -288,6 +289,13 @@ def _log_matchings(low, high, strict):
     free = np.searchsorted(np.sort(low), np.sort(high), "left" if strict else "right") - np.arange(len(low))
     return np.log(free).sum() - math.lgamma(len(low) + 1) if (free > 0).all() else -math.inf
 
+def _support_of_order(x, y):
+    "Support of `x <= y`, 0 if it does not hold; and whether it is strict."
+    there = ~np.isnan(x) & ~np.isnan(y)
+    x, y = x[there], y[there]
+    if len(x) < 20 or (x > y).any() or (x == y).mean() > .999: return 0, False
+    return -_log_matchings(x[:2000], y[:2000], False), not (x == y).any()
+
 def _find_inequalities(search, formulas):
     "Inequalities between numbers, or dates, that all rows keep and that do not follow from others."
     scales = {j: search.cells.scale(j) for j in search.columns}
@@ -303,13 +311,8 @@ def _find_inequalities(search, formulas):
             with np.errstate(invalid="ignore"): kept = ~(few[:, [i]] > few).any(0)
             for b in (at[k] for k in np.flatnonzero(kept) if k != i):
                 if scales[a].high <= scales[b].low: continue # the ranges say so
-                x, y = numbers[a], numbers[b]
-                there = ~np.isnan(x) & ~np.isnan(y)
-                x, y = x[there], y[there]
-                if len(x) < 20 or (x > y).any() or (x == y).mean() > .999: continue
-                some = slice(None, 2000)
-                support = -_log_matchings(x[some], y[some], False)
-                if support > bar: found[a, b] = support, not (x == y).any()
+                support, strict = _support_of_order(numbers[a], numbers[b])
+                if support > bar: found[a, b] = support, strict
     return [search.found(AtMost(search.name(a), search.name(b), strict), support)
             for (a, b), (support, strict) in found.items() if not _follows(a, b, strict, found, formulas, search)]
 
@@ -362,19 +365,36 @@ def _find_limits(search, formulas):
 def _limited_by(search, columns, c, most, formulas, tests):
     "Sums of the columns that are at most column `c`, or a constant if that is None."
     limit = np.full(search.n, float(most)) if c is None else search.cells.number(c)
-    few = {j: search.cells.number(j)[search.first] for j in columns if search.cells.scale(j).low >= 0}
-    room = limit[search.first] + 1e-9 * np.nanmax(np.abs(limit))
-    with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room).any()]
+    summed = _joined([set(r.at) for r in formulas])
     sets = []
-    sizes = [k for k in (4, 3, 2) if k == 2 or math.comb(len(under), k) <= _PARTS]
-    for parts in (parts for k in sizes for parts in combinations(under, k)):
-        with np.errstate(invalid="ignore"): over = (sum(few[j] for j in parts) > room).any()
-        if over or any(set(parts) <= set(s) for s, _ in sets): continue
-        if any({*parts, c} - {None} <= set(r.at) for r in formulas): continue
+    for parts in _parts_within(search, columns, limit):
+        if any(set(parts) <= set(s) for s, _ in sets): continue
+        if any({*parts, c} - {None} <= at for at in summed): continue
         support = _support_of_limit(search, list(parts), limit, c is None)
         if support > _high_bar(tests * len(columns)**(len(parts) - 2)): sets.append((parts, support))
     name = None if c is None else search.name(c)
     return [search.found(SumAtMost(search.names(parts), name, most), support) for parts, support in sets]
+
+def _parts_within(search, columns, limit):
+    "Sets of four to two columns whose sum is at most `limit`, and comes close to it, in the rows of a first look."
+    few = {j: search.cells.number(j)[search.first] for j in columns if search.cells.scale(j).low >= 0}
+    room = limit[search.first] + 1e-9 * np.nanmax(np.abs(limit))
+    with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room).any()]
+    for k in (k for k in (4, 3, 2) if k == 2 or math.comb(len(under), k) <= _PARTS):
+        for parts in combinations(under, k):
+            numbers = np.stack([few[j] for j in parts])
+            left = room - numbers.sum(0)
+            there = ~np.isnan(left)
+            if (left[there] < 0).any() or there.sum() < 20: continue
+            if _bites(numbers[:, there], left[there]): yield parts
+
+def _joined(sets):
+    "The sets, those that share something as one."
+    out = []
+    for new in sets:
+        near = [s for s in out if s & new]
+        out = [s for s in out if not s & new] + [new.union(*near)]
+    return out
 
 def _support_of_limit(search, parts, limit, constant):
     "Support of a sum being at most `limit`, against any of its columns having no part in it; 0 if it is not."
@@ -396,7 +416,8 @@ def _bites(parts, room):
     spread = parts.std(1)
     least = np.sort(room)[:max(5, len(room) // 20)]
     close = least.mean() <= .75 * least[-1] # evenly spread room has half, the tail of a bell more
-    return close and (parts.mean(1) >= 2 * least[-1]).all() and (spread >= .02 * spread.max()).all()
+    large = (parts.mean(1) >= 2 * least[-1]).all() and (spread >= .02 * spread.max()).all()
+    return close and large and room.std() >= .02 * spread.max() # else it is a sum
 
 # %% ../nbs/05_discovery.ipynb #05c00014
 _RIDGE = 1e-9 # of the size of a column: what counts as explained
@@ -422,6 +443,10 @@ def _rounded_weights(A, x, tolerance):
     for w in (np.round(weights * k) / k for k in parts):
         if (np.abs(A @ w - x) <= tolerance).all(): return w
     return weights if (np.abs(A @ weights - x) <= tolerance).all() else None
+
+def _log_spread(x, step):
+    "Logarithm of how many numbers on its grid a column spreads over: what each row says for a formula, in nats."
+    return math.log(max(1., x.std() * 3.46 / max(step, 1e-9 * np.abs(x).max(), 1e-300)))
 
 def _complete(search, usable):
     "Numbers of columns in the rows that have all of them, and these columns, without the ones with the most gaps."
@@ -467,8 +492,7 @@ def _sum_of(search, X, independent, i, usable):
     weights = _rounded_weights(A, x, scale.step * .5000001 + 1e-9 * np.abs(x) + 1e-12)
     if weights is None or not weights[:-1].any(): return None
     used = np.flatnonzero(weights[:-1])
-    spread = x.std() * 3.46 / max(scale.step, 1e-9 * np.abs(x).max(), 1e-300)
-    support = (len(X) - len(used) - 1) * math.log(max(spread, 1.)) if len(X) > 10 + 2 * len(used) else 0
+    support = (len(X) - len(used) - 1) * _log_spread(x, scale.step) if len(X) > 10 + 2 * len(used) else 0
     if support <= _bar(X.shape[1]) + len(used) * math.log(X.shape[1] + 1): return None
     parts = {usable[independent[k]]: weights[k] for k in used}
     return _best_form(search, usable[i], parts, weights[-1], support)
@@ -502,41 +526,61 @@ def _find_products(search, skip, taken):
     if len(positive) > 2 and search.n > 2 * len(positive) + 12:
         numbers, positive = _complete(search, positive)
         logs = np.log(numbers)
-        for divided in (False, True): # l x w x h is tried before volume / w / h
-            for i, j in enumerate(positive):
-                r = None if j in done else _product_of(search, logs, positive, i, done)
-                if r is None or min(r.powers) < 0 and not divided: continue
-                out.append(r)
-                done.add(j)
+        if len(positive) > _LIMITED and not _tied(search, logs): return out
+        for i, j in enumerate(positive):
+            r = None if j in done else _product_of(search, logs, positive, i, done)
+            if r is None: continue
+            out.append(r)
+            done.add(r.at[0])
     return out + _find_rates(search, positive, done)
 
 _POWER_OFF = .1 # how far a power may be from a whole number, because the product is rounded
 
 def _product_of(search, logs, positive, i, done, linear=None):
     "The product that column `i` is, with whole powers and any factor, or None."
-    cells, j = search.cells, positive[i]
+    j = positive[i]
     others = [k for k in range(len(positive)) if k != i and positive[k] not in done and positive[k] not in search.made]
-    few = search.rng.permutation(len(logs))[:4 * len(positive) + 200]
-    A = np.c_[logs[np.ix_(few, others)], np.ones(len(few))]
-    powers = np.linalg.lstsq(A, logs[few, i], rcond=None)[0]
-    whole = np.round(powers[:-1])
-    x, step = np.exp(logs[:, i]), cells.scale(j).step
-    used = np.flatnonzero(whole)
-    off = np.abs(powers[:-1] - whole).max(initial=0)
-    if off > _POWER_OFF or not 2 <= len(used) <= 4 or np.abs(whole).max() > 3: return None
-    base = np.exp(logs[:, others] @ whole)
-    factor = np.median(x / base)
-    for digits in (0, 2, 4, 6, 9, 12):
-        k = float(f"{factor:.{digits + 1}g}")
-        parts = {search.name(positive[others[u]]): whole[u] for u in used}
-        r = Product(search.name(j), parts, k, linear).bind(cells)
-        if k and not r.broken(cells).any(): break
-    else: return None
-    spread = x.std() * 3.46 / max(step, 1e-9 * x.max())
-    support = (len(logs) - 2 * len(used) - 2) * math.log(max(spread, 1.))
+    powers = _whole_powers(search, logs, i, others, 4 * len(positive) + 200)
+    if powers is None: return None
+    parts = {search.name(positive[k]): p for k, p in zip(others, powers) if p}
+    x = np.exp(logs[:, i])
+    r = _with_factor(search, search.name(j), parts, np.median(x / np.exp(logs[:, others] @ powers)), linear)
+    if r is None: return None
+    support = (len(logs) - 2 * len(parts) - 2) * _log_spread(x, search.cells.scale(j).step)
     bar = _high_bar(2 * _RATES * len(positive)) if linear else _bar(len(positive))
-    enough = support > bar + len(used) * math.log(6 * len(positive))
-    return search.found(r, support) if enough else None
+    enough = support > bar + len(parts) * math.log(6 * len(positive))
+    return search.found(_strictest(search, r), support) if enough else None
+
+def _whole_powers(search, logs, i, others, n):
+    "Powers of the other columns of which column `i` is the product, `(len(others),)`, from `n` rows; or None."
+    few = search.rng.permutation(len(logs))[:n]
+    A = np.c_[logs[np.ix_(few, others)], np.ones(len(few))]
+    powers = np.linalg.lstsq(A, logs[few, i], rcond=None)[0][:-1]
+    whole = np.round(powers)
+    if np.abs(powers - whole).max(initial=0) > _POWER_OFF: return None
+    return whole if 2 <= (whole != 0).sum() <= 4 and np.abs(whole).max() <= 3 else None
+
+def _with_factor(search, target, parts, factor, linear):
+    "The product with the factor in as few digits as will do; None if no number of digits will."
+    for digits in (1, 3, 5, 7, 10, 13):
+        k = float(f"{factor:.{digits}g}")
+        r = Product(target, parts, k, linear).bind(search.cells)
+        if k and not r.broken(search.cells).any(): return r
+    return None
+
+def _strictest(search, r):
+    "The same product with the target that is rounded least for its size: `pct = 100 k / n` and not `k = 0.01 n x pct`."
+    def rounding(r): return search.cells.scale(r.at[0]).step / np.nanmean(np.abs(search.cells.number(r.at[0])))
+    solvable = [i for i, p in enumerate(r.powers) if abs(p) == 1 and r.linear[i] == (0, 1)]
+    forms = [_solved_for(r, i).bind(search.cells) for i in solvable]
+    return min([r, *(f for f in forms if not f.broken(search.cells).any())], key=rounding)
+
+def _solved_for(r, i):
+    "A product, solved for its part `i`, whose power is 1 or -1."
+    target, *parts = r.columns
+    sign = r.powers[i]
+    powers = {target: sign} | {name: -sign * p for k, (name, p) in enumerate(zip(parts, r.powers)) if k != i}
+    return Product(parts[i], powers, float(f"{r.factor ** -sign:.12g}"), dict(zip(parts, r.linear)))
 
 _RATES = 12 # columns that are tried as rates, those with the fewest values
 
@@ -550,7 +594,7 @@ def _find_rates(search, positive, done):
         for sign in (-1, 1):
             if sign < 0 and scales[x].high == whole: continue
             left = [j for j in positive if j not in done and j != x]
-            r = _with_rate(search, left, x, (whole, sign), done) if len(left) > 1 else None
+            r = _with_rate(search, left, x, (whole, sign), done) if 1 < len(left) <= _LIMITED else None
             if r is None: continue
             out.append(r)
             done.add(r.at[0])
@@ -563,11 +607,14 @@ def _with_rate(search, positive, x, line, done):
     if at[-1] != x or len(at) < 3 or len(X) < 2 * len(at) + 12: return None
     X[:, -1] = line[0] + line[1] * X[:, -1]
     logs = np.log(X)
-    few = logs[search.rng.permutation(len(logs))[:4 * len(at) + 200]]
-    if np.linalg.svd(few - few.mean(0), compute_uv=False)[-1] > .02 * math.sqrt(len(few)): return None # none is tied
+    if not _tied(search, logs): return None
     found = [_product_of(search, logs, at, i, done, {search.name(x): line}) for i in range(len(at) - 1)]
-    found = [r for r in found if r is not None and x in r.at]
-    return min(found, key=lambda r: min(r.powers) < 0, default=None)
+    return next((r for r in found if r is not None and x in r.at), None)
+
+def _tied(search, logs):
+    "Is any of the columns nearly a sum of others?"
+    few = logs[search.rng.permutation(len(logs))[:4 * logs.shape[1] + 200]]
+    return np.linalg.svd(few - few.mean(0), compute_uv=False)[-1] <= .02 * math.sqrt(len(few))
 
 _FACTORS = 300 # columns of numbers up to which products of two are looked for
 
@@ -590,10 +637,9 @@ def _pair_products(search, usable, taken):
                 if len({i, k, t}) < 3 or power == 1 and k < i or usable[t] in made: continue
                 r = Product(search.name(usable[t]), {search.name(a): 1, search.name(usable[k]): power}).bind(cells)
                 if r.broken(cells).any() or X[:, t].std() == 0: continue
-                spread = X[:, t].std() * 3.46 / max(steps[t], 1e-9 * np.abs(X[:, t]).max())
-                support = (len(X) - 3) * math.log(max(spread, 1.))
+                support = (len(X) - 3) * _log_spread(X[:, t], steps[t])
                 if support > _bar(2 * len(usable)**3) and not _mere_copy(X[:, i], X[:, k], X[:, t]):
-                    out.append(search.found(r, support))
+                    out.append(search.found(_strictest(search, r), support))
                     made |= {usable[t], a, usable[k]}
     return out
 
@@ -719,36 +765,37 @@ def find_relations(
     """Find what ties the columns of a table together: what all rows keep and chance would not.
 
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
-    one in a thousand. Of sets of two, and of three, columns that decide another one, the 1,500 with the fewest
-    combinations are tried, and none where there are far more; in very wide tables not every pair of columns is tried,
-    of more than 300 columns of numbers none is taken for a product of two, and beyond 1,000 columns none is tied.
+    one in a thousand. It tries the 1,500 sets of two, and of three, deciding columns with the fewest combinations, and
+    none if there are far more. In very wide tables it does not try every pair of columns. With more than 300 columns of
+    numbers it looks for no product of two, and beyond 1,000 columns for no relation.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))
     if not 2 <= len(search.columns) <= _WIDEST or search.n < 10: return Relations([], columns)
-    search.made = set()
     found = _find_blocks(search)
     hot = {j for r in found for j in r.at}
     dates = _find_date_parts(search)
     parts = {tuple(r.at) for r in dates}
     pairs, decided, twin = _find_deciding(search)
     pairs = [r for r in pairs if tuple(r.at) not in parts]
-    sums = _find_sums(search, hot)
-    sums = [r for r in sums if not (len(r.at) == 2 and ({tuple(r.at), tuple(r.at[::-1])} & decided))]
-    sums = _untangled(sums)
-    search.made = {r.at[0] for r in sums}
-    products = _find_products(search, hot, {j for r in sums for j in r.at})
-    formulas = _untangled(sums + products)
+    formulas = _find_formulas(search, hot, decided)
     computed = {r.at[0] for r in formulas}
     sets = [r for r in _find_sets(search, decided, twin) if r.at[-1] not in computed and not computed & set(r.at[:-1])
             and not any(set(r.at) <= set(f.at) for f in formulas) and not set(r.at) <= hot]
     pairs += _find_ranges(search, decided | parts)
     tied = decided | {(a, b) for r in [*dates, *pairs, *sets, *formulas] for a in r.at for b in r.at}
-    limits = _find_limits(search, formulas)
+    limits = _find_limits(search, [r for r in formulas if isinstance(r, Sum)])
     inequalities = _find_inequalities(search, [*formulas, *limits])
     found += dates + pairs + sets + formulas + limits + inequalities + _find_gaps(search)
     found += _find_combinations(search, tied | {tuple(r.at) for r in inequalities}, twin, hot)
     return Relations(found, columns, _find_soft(search, tied))
+
+def _find_formulas(search, skip, decided):
+    "Sums and products, but for a sum of one column that decides the target, too."
+    sums = _find_sums(search, skip)
+    sums = _untangled([r for r in sums if len(r.at) > 2 or not {tuple(r.at), tuple(r.at[::-1])} & decided])
+    search.made = {r.at[0] for r in sums}
+    return _untangled(sums + _find_products(search, skip, search.made))
 
 def _untangled(formulas):
     "Formulas of which no two compute the same column, and that need no circle."

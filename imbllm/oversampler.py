@@ -359,7 +359,7 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
         finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
         temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
-        candidates:int|None=None, # Rows to draw for each kept one; by default at most 2 beyond 512 tokens per row
+        candidates:int|None=None, # Rows to draw for each kept one; by default 4, fewer in long rows and large requests
         verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
         drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
         epochs:int|None=None, # Passes over real and interpolated rows

@@ -338,7 +338,8 @@ class Narrowing:
             computed = self.value[j][rows] # NaN unless a relation has computed it
             there = ~np.isnan(computed) & (codes < len(values))
             same = there
-            if numbers is not None: same = np.isclose(own, computed, rtol=1e-9, atol=self.relations.scale(j).step / 2)
+            if numbers is not None or j in self.known:
+                same = np.isclose(own, computed, rtol=1e-9, atol=self.relations.scale(j).step / 2)
             fits &= ~there | same | self.dead[rows]
             self.value[j][rows] = np.where(there & same, computed, own)
         domain.put(rows, codes)
@@ -753,11 +754,15 @@ class Formula(Relation):
     def _bound(self, cells):
         self._scales = [cells.scale(j) for j in self.at]
         if None in self._scales: raise RelationError(f"relations: {self.words()}: it needs numbers or dates.")
-        steps = [s.step for s in self._scales[1:]]
-        self._fallback = max(range(len(steps)), key=lambda i: (self._solvable(i), -steps[i], i)) + 1
+        parts = range(len(self.at) - 1)
+        self._fallback = max(parts, key=lambda i: (self._solvable(i), -self._grain(i), i)) + 1
         return self
 
     def _solvable(self, i): return True
+
+    def _grain(self, i):
+        "How coarse the numbers of part `i` are."
+        return self._scales[i + 1].step
 
     @property
     def target(self): return self.columns[0]
@@ -904,6 +909,11 @@ class Product(Formula):
     def _solvable(self, i): return abs(self.powers[i]) == 1
 
     def _coarse(self, u): return True
+
+    def _grain(self, i):
+        scale, line = self._scales[i + 1], self.linear[i]
+        size = np.abs(self._term(scale.values, line)).mean()
+        return scale.step * abs(line[1]) / max(size, 1e-300)
 
     def value(self, parts):
         out = self.factor
@@ -1278,7 +1288,7 @@ class Relations:
 
     @classmethod
     def from_json(cls, d, columns):
-        "The relations that `to_json` described. Raises `ValueError` for what it cannot have written."
+        "The relations that `to_json` described. Raises `ValueError` for anything that it cannot have written."
         cells = Cells(columns, np.zeros((0, len(columns)), dtype="int64"))
         def loaded(d):
             r = _KINDS[d["kind"]].of([columns[j].name for j in d["at"]], **d["data"])
