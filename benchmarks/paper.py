@@ -2,9 +2,9 @@
 
     IMBLLM_DATA=folder python benchmarks/paper.py --out FOLDER [--jobs N] [--studies "table II" ...]
 
-Writes results/benchmark.csv, results/dcr.csv and results/tables.csv. Each study is a grid for `imbllm bench`; its cells
-lie in FOLDER and are not measured again, so that it can be stopped and gone on with. What FOLDER holds is written to
-the results, finished or not; cells of the studies that FOLDER lacks stay in the results as they were. CTGAN and TVAE
+Writes results/benchmark.csv, results/dcr.csv and results/tables.csv. Each study is a grid for `imbllm bench`. FOLDER
+stores its cells and finished ones are not measured again, so you can stop and resume it. The cells in FOLDER are
+written to the results, even if the grid is unfinished. Results of cells that FOLDER lacks do not change. CTGAN and TVAE
 need the extra `bench`.
 """
 from pathlib import Path

@@ -11,20 +11,20 @@ packed into at most three tar files in `--out`. Nothing is begun that would not 
 and what is running then stops early and keeps what it has: the record says after how many epochs, or rows.
 `rows --unpack A.tar B.tar` begins with the cells of an earlier run.
 
-`worth` asks what the pre-training is worth: the same model with the given weights, with random ones (`random`), and
-with the given ones where every name and every category of the table is a made-up word (`nonsense`), after so many
-epochs on so many rare rows of a table; `embedded` is the model of this package, made from the table, on the same rows.
-Rows of the text models are written under the grammar, because a model that has learnt little writes none freely. By
-default it runs after all cells of `rows`, too.
+`worth` measures the benefit of pre-training, after some epochs on some rare rows of a table. It fits the same model
+with the given weights, with random ones (`random`), and with the given ones on a table where every name and category is
+a made-up word (`nonsense`). `embedded` is this package's model on the same rows. Rows of the text models are written
+under the grammar, because a model after a short training writes none freely. By default it runs after all cells of
+`rows`, too.
 
 `evaluate` scores the rows of each cell by the three protocols of `imbllm bench`: topped up (`fixed`), as the published
 code encodes them (`published`), and in place of the given rare rows (`paper`). GReaT's rows are scored once more as
 `TapTap(relabel=True)`: kept under the label that a classifier gives them, as the published code treats TapTap's. The
 cells of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
 
-The methods are those of the paper, free of the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
-TapTap (whose classifier is scikit-learn's histogram gradient boosting, a relative of the LightGBM of its paper), and
-the other rows of Table III as `prompt/order/rows`.
+The methods are those of the paper, without the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
+TapTap, and the other rows of Table III as `prompt/order/rows`. TapTap's classifier is scikit-learn's histogram gradient
+boosting, similar to the LightGBM of its paper.
 """
 import argparse, gzip, json, math, multiprocessing, os, platform, re, tarfile, time, traceback
 from collections import Counter
@@ -121,7 +121,7 @@ def priorities(tables=()):
     return [f for f in dict.fromkeys(found) if not tables or f.dataset in tables]
 
 def worths(tables, rare=RARE, epochs=STEPS, starts=STARTS, seeds=(0,), finetune_on="minor"):
-    "Models of the study of what pre-training is worth; the embedded one has its own length of training."
+    "Models of the study `worth`; the embedded one has its own length of training."
     return [Fit(t, OURS[0], finetune_on, s, n, start, k) for s in seeds for t in tables for k in rare
             for i, n in enumerate(epochs) for start in starts if start != "embedded" or i == 0]
 
@@ -379,7 +379,7 @@ def finished(fit, work):
     return all((work / f"{fit.name(m)}.json").exists() for m in fit.methods)
 
 def measured(path, llm):
-    "Which cells stand in the results already: data set, method, seed and language model."
+    "Finished cells in the results: data set, method, seed and language model."
     if not path.exists(): return set()
     return set(pd.read_csv(path)[["dataset", "method", "seed", "llm"]].itertuples(index=False, name=None))
 
@@ -556,7 +556,7 @@ WORTH_FACTS = ["status", "updates", "tokens", "learning_rate", "train_seconds", 
 WORTH_SCORES = ["paper_f1", "minority_f1", "average_precision", "roc_auc", "coverage", "precision", "copies"]
 
 def evaluate_worth(records, args):
-    "The cells of the study of what pre-training is worth, and doing nothing on the same rows."
+    "The cells of the study `worth`, and doing nothing on the same rows."
     from imbllm.benchmark import measure
     from study import earlier, keys_of, save, stamped
     path = args.results / "worth.csv"

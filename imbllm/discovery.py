@@ -766,9 +766,9 @@ def find_relations(
     """Find what ties the columns of a table together: what all rows keep and chance would not.
 
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
-    one in a thousand. Of sets of two, and of three, columns that decide another one, the 1,500 with the fewest
-    combinations are tried, and none where there are far more; in very wide tables not every pair of columns is tried,
-    of more than 300 columns of numbers none is taken for a product of two, and beyond 1,000 columns none is tied.
+    one in a thousand. It tries the 1,500 sets of two, and of three, deciding columns with the fewest combinations, and
+    none if there are far more. In very wide tables it does not try every pair of columns. With more than 300 columns of
+    numbers it looks for no product of two, and beyond 1,000 columns for no relation.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))

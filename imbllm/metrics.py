@@ -302,7 +302,7 @@ class ExchangeRate(NamedTuple):
 
     def __str__(self):
         return (f"{rows_text(self.new_rows)} new rows are worth about {rows_text(self.worth)} labelled ones"
-                f"{self.at_end(self.worth)} ({self.interval()}), beside {self.given:,} real ones.")
+                f"{self.at_end(self.worth)} ({self.interval()}), in addition to {self.given:,} real ones.")
 
 def rows_text(n): return f"{round(n):,}".replace("-", "\N{MINUS SIGN}")
 
@@ -369,11 +369,11 @@ def exchange_rate(
 ) -> ExchangeRate: # `worth`, `low`, `high` and what they were read off
     """How many real rows of the rarest class the sampler's new rows replace.
 
-    Every split trains on all rows of the other classes and on an eighth to all of the rare rows of its training part,
-    and on the table that the sampler makes of `share` of them; the test part stays as it is. The worth is read off the
-    mean learning curve on a logarithmic scale of rows. Its interval of 90 % comes from 1,000 draws of the mean scores
-    from their t distribution, which is wide where splits are few. Raises `ValueError` if a training part has fewer than
-    8 rows of the rarest class.
+    Every split trains on all rows of the other classes plus an eighth to all of the rare rows of its training part. It
+    also trains on the sampler's table from `share` of these rows. The test part does not change. The mean learning
+    curve gives the worth, on a logarithmic scale of rows. Its interval of 90 % comes from 1,000 draws of the mean
+    scores from their t distribution, which is wide where splits are few. Raises `ValueError` if a training part has
+    fewer than 8 rows of the rarest class.
     """
     X = X.reset_index(drop=True)
     y = pd.Series(np.asarray(y), name=getattr(y, "name", None))

@@ -1288,7 +1288,7 @@ class Relations:
 
     @classmethod
     def from_json(cls, d, columns):
-        "The relations that `to_json` described. Raises `ValueError` for what it cannot have written."
+        "The relations that `to_json` described. Raises `ValueError` for anything that it cannot have written."
         cells = Cells(columns, np.zeros((0, len(columns)), dtype="int64"))
         def loaded(d):
             r = _KINDS[d["kind"]].of([columns[j].name for j in d["at"]], **d["data"])

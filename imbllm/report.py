@@ -812,7 +812,7 @@ def _price_card(price):
     beyond = {" or more": "\N{GREATER-THAN OR EQUAL TO} ", " or less": "\N{LESS-THAN OR EQUAL TO} ", "": ""}
     worth = beyond[price.at_end(price.worth)] + rows_text(price.worth)
     grade = "good" if price.low > 0 else "poor" if price.high < 0 else "fair"
-    what = f"labelled rows do as much as the {rows_text(price.new_rows)} synthetic ones ({price.interval()})"
+    what = f"labelled rows: the worth of the {rows_text(price.new_rows)} synthetic rows ({price.interval()})"
     return _card(worth, what, grade, "good if the 90 % interval lies above 0, poor if below")
 
 def _cards(found):

@@ -218,7 +218,9 @@ def reference(metas):
             text, page = shown[name]
             body = re.sub(r"^---\n", "", text.lstrip())
             link = f"\n[Examples and tests]({page}.html#{name.partition('.')[0].lower()})\n"
-            parts.append(relink(re.sub(r"^#+ ", "### ", body, flags=re.M), "") + link)
+            body = re.sub(r"^#+ ", "### ", body, flags=re.M)
+            body = re.sub(r"^### [\w.]+", f"### {name}", body, count=1, flags=re.M)  # not the class that defines it
+            parts.append(relink(body, "") + link)
     return "\n".join(parts)
 
 
