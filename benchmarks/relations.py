@@ -282,7 +282,7 @@ def timed_tables():
     yield "30 numbers", pd.DataFrame(r.normal(y.to_numpy()[:, None], 1, (2000, 30)).round(2)).rename(columns=str), y
 
 def measure_speed(X, y, seed):
-    "Seconds of a fit of one epoch and of a sample of 1,000 rows, with and without relations in turn: the least of some."
+    "Seconds of a fit of one epoch and of a sample of 1,000 rows, with and without relations in turn: the least."
     def seconds(f, *args, **options):
         start = time.process_time()
         out = f(*args, **options)
