@@ -378,14 +378,14 @@ def _limited_by(search, columns, c, most, formulas, tests):
 def _parts_within(search, columns, limit):
     "Sets of four to two columns whose sum is at most `limit`, and comes close to it, in the rows of a first look."
     few = {j: search.cells.number(j)[search.first] for j in columns if search.cells.scale(j).low >= 0}
-    room = limit[search.first] + 1e-9 * np.nanmax(np.abs(limit))
-    with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room).any()]
+    room, slack = limit[search.first], 1e-9 * np.nanmax(np.abs(limit))
+    with np.errstate(invalid="ignore"): under = [j for j, x in few.items() if not (x > room + slack).any()]
     for k in (k for k in (4, 3, 2) if k == 2 or math.comb(len(under), k) <= _PARTS):
         for parts in combinations(under, k):
             numbers = np.stack([few[j] for j in parts])
             left = room - numbers.sum(0)
             there = ~np.isnan(left)
-            if (left[there] < 0).any() or there.sum() < 20: continue
+            if (left[there] < -slack).any() or there.sum() < 20: continue
             if _bites(numbers[:, there], left[there]): yield parts
 
 def _joined(sets):
@@ -614,7 +614,8 @@ def _with_rate(search, positive, x, line, done):
 def _tied(search, logs):
     "Is any of the columns nearly a sum of others?"
     few = logs[search.rng.permutation(len(logs))[:4 * logs.shape[1] + 200]]
-    return np.linalg.svd(few - few.mean(0), compute_uv=False)[-1] <= .02 * math.sqrt(len(few))
+    few = (few - few.mean(0)) / np.maximum(few.std(0), 1e-300)
+    return np.linalg.svd(few, compute_uv=False)[-1] <= .05 * math.sqrt(len(few))
 
 _FACTORS = 300 # columns of numbers up to which products of two are looked for
 
