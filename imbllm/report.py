@@ -417,7 +417,7 @@ def _price(target, real, synthetic, test=None, seed=0):
     unknown = "How many labelled rows the synthetic ones are worth cannot be said"
     if test is None: return f"{unknown} without test rows."
     tables = [part for f in (real, synthetic, test) for part in (f.drop(columns=target), f[target])]
-    try: return exchange_rate_of_rows(*tables, n_splits=3, random_state=seed)
+    try: return exchange_rate_of_rows(*tables, random_state=seed)
     except ValueError as e: return f"{unknown}: {e}"
 
 # %% ../nbs/32_report.ipynb #28f989e0
