@@ -366,12 +366,14 @@ def _limited_by(search, columns, c, most, formulas, tests):
     "Sums of the columns that are at most column `c`, or a constant if that is None."
     limit = np.full(search.n, float(most)) if c is None else search.cells.number(c)
     summed = _joined([set(r.at) for r in formulas])
-    sets = []
+    found = []
     for parts in _parts_within(search, columns, limit):
-        if any(set(parts) <= set(s) for s, _ in sets): continue
         if any({*parts, c} - {None} <= at for at in summed): continue
         support = _support_of_limit(search, list(parts), limit, c is None)
-        if support > _high_bar(tests * len(columns)**(len(parts) - 2)): sets.append((parts, support))
+        if support > _high_bar(tests * len(columns)**(len(parts) - 2)): found.append((len(parts), support, parts))
+    sets = []
+    for _, support, parts in sorted(found, reverse=True): # each column is part of one sum, the largest
+        if all({*parts}.isdisjoint(other) for other, _ in sets): sets.append((parts, support))
     name = None if c is None else search.name(c)
     return [search.found(SumAtMost(search.names(parts), name, most), support) for parts, support in sets]
 
@@ -767,8 +769,9 @@ def find_relations(
 
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
     one in a thousand. It tries the 1,500 sets of two, and of three, deciding columns with the fewest combinations, and
-    none if there are far more. In very wide tables it does not try every pair of columns. With more than 300 columns of
-    numbers it looks for no product of two, and beyond 1,000 columns for no relation.
+    none if there are far more. In very wide tables it does not try every pair of columns. With more than 40 columns of
+    numbers it looks for no limited sum, with more than 300 for no product of two, and beyond 1,000 columns for no
+    relation.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))
