@@ -48,7 +48,8 @@ def drawn(sampler, source, n):
         for k in range(-(-MOST * n // size)):
             rows, rejected, written = source.written((k, 0), k * size, size)
             good = np.flatnonzero(rejected == "")
-            found.append((rows[good], source._log_odds(rows[good], np.random.default_rng(k), written.take(good))))
+            rng = np.random.default_rng(k)
+            found.append((rows[good], source.critic_scores(rows[good], rng, written.take(good))))
         lessons = [source.lesson(k, size) for k in range(-(-LESSON // size))]
     rows, scores = zip(*found)
     student = Student(*map(np.concatenate, zip(*lessons)), [c.ordered for c in model.columns[1:]])
@@ -67,18 +68,19 @@ def measured(name, where, seed):
     arms = [("nothing", 0), ("anyone", 1)] + [(who, k) for who in said for k in range(2, MOST + 1)]
     records = []
     for who, k in arms:
-        kept = [chosen(said.get(who, score), k, task.wanted, marks, draw) for draw in range(DRAWS)] if k else [[]]
+        kept = [chosen(said.get(who, score), k, task.wanted, sampler.settings.critic_strength, marks, draw)
+                for draw in range(DRAWS)] if k else [[]]
         found = [task.scores(frame.iloc[some])["average_precision"] for some in kept]
         records.append(dict(judge=who, candidates=k, average_precision=np.mean(found)))
     of = dict(dataset=name, seed=seed, new_rows=task.wanted, correlation=student.correlation)
     return [of | record for record in records]
 
-def chosen(score, candidates, n, marks, seed, batch=512):
+def chosen(score, candidates, n, strength, marks, seed, batch=512):
     "Positions of the rows that are kept, in batches, as `Candidates` does it."
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(score))[:candidates * n]
     parts = np.array_split(some, max(1, n // batch))
-    return np.concatenate([part[choose(score[part], round(len(part) / candidates), .5, rng,
+    return np.concatenate([part[choose(score[part], round(len(part) / candidates), strength, rng,
                                        None if marks is None else marks[part])] for part in parts])
 
 def main():

@@ -638,11 +638,11 @@ class Candidates:
         "What candidates are chosen by: the log-odds of the label; copies of given rows come last."
         if not len(rows): return np.zeros(0)
         m = self.row_model
-        score = self.student(m.numbers(rows)) if self.student else self._log_odds(rows, rng, written)
+        score = self.student(m.numbers(rows)) if self.student else self.critic_scores(rows, rng, written)
         if self.known is not None: score[[row.tobytes() in self.known for row in m.known_codes(rows)]] = -np.inf
         return score
 
-    def _log_odds(self, rows, rng, written):
+    def critic_scores(self, rows, rng, written=None):
         "Log-odds of the label, as the critics see them, `(n,)`."
         score = np.zeros(len(rows))
         if self.settings.reads_likelihoods: score += self.row_model.log_odds(rows, self.label, rng, written)
@@ -657,15 +657,16 @@ class Candidates:
         rows = rows[good]
         rng = np.random.default_rng([self.seed, self.label, *key, 1])
         if not len(rows): return np.zeros((0, rows.codes.shape[1] - 1)), np.zeros(0)
-        return self.row_model.numbers(rows), self._log_odds(rows, rng, written and written.take(good))
+        return self.row_model.numbers(rows), self.critic_scores(rows, rng, written and written.take(good))
 
     def learn(self, lessons):
         "Let a student choose from now on, unless it learned too little."
         numbers, score = map(np.concatenate, zip(*lessons))
-        told = np.isfinite(score)
-        if told.sum() < LESSON // 8: return
-        student = Student(numbers[told], score[told], [c.ordered for c in self.row_model.columns[1:]])
-        _logger.info("a student of the critic: rank correlation %.2f on %d candidates", student.correlation, told.sum())
+        finite = np.isfinite(score)
+        if finite.sum() < LESSON // 8: return
+        student = Student(numbers[finite], score[finite], [c.ordered for c in self.row_model.columns[1:]])
+        _logger.info("a student of the critic: rank correlation %.2f on %d candidates", student.correlation,
+                     finite.sum())
         if student.correlation < _LEARNED: return
         self.student = student
         if "candidates" not in self.settings.given: self.per_row = min(self.per_row, _STUDENTS_CHOICE)

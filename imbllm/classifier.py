@@ -684,7 +684,8 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
         if costs: self.factors_ = costs_of(self.scoring, self.classes_)
         at = ~np.isnan(self.oof_[self.choice_][:, 0])
         if not at.any(): return
-        log_p, codes, weight = _log(self.oof_[self.choice_][at]), table.codes[at], table.weights[at]
+        log_p = _log(self.oof_[self.choice_][at])
+        codes, weight = table.codes[at], table.weights[at]
         if self.calibrate is not False: self.calibrator_ = validated_calibrator(log_p, codes, weight, fold[at])
         if self.scoring is None or costs: return
         weight = None if table.weight is None else weight

@@ -408,7 +408,9 @@ def _support_of_limit(search, parts, limit, constant):
     total = numbers.sum(0)
     if (total > limit + slack).any() or constant and total.max() < .95 * limit[0]: return 0
     if not _bites(numbers, limit - total): return 0
-    numbers, limit, total = numbers[:, :2000], limit[:2000], total[:2000]
+    some = slice(None, 2000)
+    numbers, limit = numbers[:, some], limit[some]
+    total = total[some]
     support = [-_log_matchings(x, limit - (total - x) + slack, False) for x in numbers]
     if not constant: support.append(-_log_matchings(total, limit + slack, False))
     return min(support)

@@ -295,7 +295,8 @@ class ExchangeRate(NamedTuple):
 
     def interval(self):
         "The interval in words."
-        low, high, end = rows_text(self.low), rows_text(self.high), self.at_end(self.worth)
+        low, high = rows_text(self.low), rows_text(self.high)
+        end = self.at_end(self.worth)
         if end and low == high: return f"the {'most' if end == ' or more' else 'least'} that this table can show"
         if end: return f"at least {low}" if end == " or more" else f"at most {high}"
         return f"{low}{self.at_end(self.low)} to {high}{self.at_end(self.high)}"
