@@ -86,7 +86,7 @@ class Sampling(BaseEstimator):
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
         critic=None, # What chooses among candidates: `"language model"`, `"in context"`, `"both"` or `"none"`
         critic_strength=None, # Weight of a candidate's log-odds of its label; default: that of the critic
-        distill_from=20_000, # Rows of a request from which a student of the critic, a boosted tree, replaces it
+        distill_from=20_000, # From so many rows on, a boosted tree taught by the critic replaces it; inf: never
         budget=200, # At most this many candidate rows per accepted row (times `candidates`)
         keep_original=None, # Keep the real rows of an oversampled class and top them up
         rarest_only=None, # Does `sampling_strategy="auto"` mean the class with the fewest rows only?
