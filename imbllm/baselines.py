@@ -477,23 +477,23 @@ def _smote_nc(random_state, categorical, llm, **settings):
 
 def _rounded(make): return lambda **settings: RoundToTable(make(**settings))
 
-_LETTER = { # what `preset="paper"` changes about the other methods: they write freely, and new rows replace the given
+_PAPER = { # what `preset="paper"` changes about the other methods: they write freely, and new rows replace the given
     'GReaT': dict(prompts='drawn'), 'TapTap': dict(prompts='drawn'), 'Pred-LLM': dict(prompts='quota')}
 
-def _to_the_letter(kind, llm, settings):
+def _paper_settings(kind, llm, settings):
     "Settings of another method as its own paper and this one have it: its own prompts, the paper's everything else."
     name = {GReaT: 'GReaT', TapTap: 'TapTap', PredLLM: 'Pred-LLM'}.get(kind)
-    known = ', '.join(['ImbLLM', *_LETTER])
+    known = ', '.join(['ImbLLM', *_PAPER])
     if name is None: raise TypeError(f"preset='paper' is for {known}; {kind.__name__} needs the grammar")
     free = {} if settings.get('llm', llm) == 'embedded' else dict(constrained=False, trim_vocabulary=False)
     own = {k: v for k, v in settings.items() if k != 'preset'}
-    return dict(keep_original=False, rarest_only=True) | _LETTER[name] | free | own
+    return dict(keep_original=False, rarest_only=True) | _PAPER[name] | free | own
 
 def _language_model(kind, **more):
     "Makes a sampler of this package."
     def make(random_state, categorical, llm, **settings):
         if 'sampling_strategy' in settings: raise TypeError("sampling_strategy cannot be set here")
-        if settings.get('preset') == 'paper' and kind is not ImbLLM: settings = _to_the_letter(kind, llm, settings)
+        if settings.get('preset') == 'paper' and kind is not ImbLLM: settings = _paper_settings(kind, llm, settings)
         own = llm == 'embedded' and 'preset' not in settings # the default, which a preset may change
         given = dict(llm=None if own else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
         return kind(sampling_strategy='minority', random_state=random_state).set_params(**qualified(given))
