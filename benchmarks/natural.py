@@ -351,14 +351,22 @@ def slope(y, log_p):
     odds = (log_p[:, 1] - log_p[:, 0])[:, None]
     return float(LogisticRegression(C=1e6, max_iter=1000).fit(odds, y).coef_[0, 0])
 
+def in_halves(y):
+    "Which of two stratified halves each test row is in: one finds the best arm of a table, the other says how good."
+    first, _ = train_test_split(np.arange(len(y)), test_size=.5, stratify=y, random_state=0)
+    return np.isin(np.arange(len(y)), first)
+
 def scores(y, fold, y_test, log_p, log_p_test):
     "Scores on test rows; calibrated and with a threshold tuned on the rows that were held out."
+    half = in_halves(y_test)
     fitted = validated_calibrator(log_p, y, np.ones(len(y)), fold)
     raw = log_p_test
     if fitted: log_p, log_p_test = calibrated(log_p, *fitted), calibrated(log_p_test, *fitted)
     factors = tuned_factors(np.exp(log_p), y, label_score("f1", np.arange(2), 1))
     p = np.exp(log_p_test)
-    return dict(average_precision=average_precision_score(y_test, p[:, 1]), log_loss=log_loss(y_test, p),
+    def precision(at): return average_precision_score(y_test[at], p[at, 1])
+    return dict(average_precision=average_precision_score(y_test, p[:, 1]), half_a=precision(half),
+                half_b=precision(~half), log_loss=log_loss(y_test, p),
                 brier=brier_score_loss(y_test, p[:, 1]), slope=slope(y_test, log_p_test),
                 f1=f1_score(y_test, (p * factors).argmax(axis=1)), log_loss_uncalibrated=log_loss(y_test, np.exp(raw)))
 
