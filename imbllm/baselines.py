@@ -190,8 +190,8 @@ class CTGAN(_ClassSampler):
     """CTGAN (Xu et al., 2019) of the package `ctgan`, fitted to the rows of each class that grows, in a separate
     process.
 
-    Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent, and `ValueError` for missing numbers and
-    for dates, naming the column, and for a class with a single row.
+    Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent. Raises `ValueError` for missing numbers
+    and for dates, naming the column, and for a class with a single row.
     """
     _model = 'CTGAN'
     _parameter_constraints = {**_ClassSampler._parameter_constraints,
@@ -224,7 +224,7 @@ def _lattice(
 
     The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). Otherwise the
     smallest number at which rounding changes every number by at most a billionth of a step or four units in its last
-    place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
+    place. So numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
     """
     x = np.unique(pd.Series(x).dropna().to_numpy(dtype=float))
     if not x.size: raise ValueError("x has no number; a lattice needs one at least.")
@@ -550,8 +550,8 @@ def get_method(
     `relabel=True` keeps new rows under the label that XGBoost gives them, as the paper's published code does with those
     of TapTap.
 
-    Raises `ValueError` for a name that is not in `METHODS` (with the list), for an unknown preset, and for settings
-    that cannot be parsed or that the sampler lacks.
+    Raises `ValueError` for a name that is not in `METHODS`, and lists them. Also for an unknown preset, and for
+    settings that cannot be parsed or that the sampler lacks.
     """
     found = re.fullmatch(r'\s*([^()@]+?)\s*(?:@\s*(\w+))?\s*(?:\((.*)\))?\s*', name)
     method = {k.lower(): m for k, m in METHODS.items()}.get(found[1].lower()) if found else None

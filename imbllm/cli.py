@@ -1036,8 +1036,8 @@ def main(
 ) -> int: # Exit code
     """Run the command `imbllm`.
 
-    Returns the exit code: 0 for success, 1 for an unusable table or a file that cannot be written, 2 for an invalid
-    command, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
+    Returns the exit code. 0 means success, 1 an unusable table or a file that cannot be written, 2 an invalid command,
+    and 130 Ctrl-C. Errors are one line on standard error, and leave no file behind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -772,8 +772,7 @@ def find_relations(
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
     one in a thousand. It tries the 1,500 sets of two, and of three, deciding columns with the fewest combinations, and
     none if there are far more. In very wide tables it does not try every pair of columns. With more than 40 columns of
-    numbers it looks for no limited sum, with more than 300 for no product of two, and beyond 1,000 columns for no
-    relation.
+    numbers it skips limited sums, and with more than 300 products of two. Beyond 1,000 columns it finds no relation.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))

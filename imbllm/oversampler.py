@@ -174,8 +174,8 @@ class RowQueries:
         `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
         `weight` is p(label | row), in [0, 1], for equally frequent classes: the `sample_weight` of the row for a
         classifier. With `real` it has `rank`, too: the share of the real rows of its class that the model finds no
-        likelier. `nearest_1`, `distance_1`, `nearest_2`, ... are the positions of the nearest real rows of any class,
-        and their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
+        likelier. `nearest_1`, `nearest_2`, ... are the positions of the nearest real rows of any class. `distance_1`,
+        ... are their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
         call. Ranks use at most 1,000 real rows of a class. Of a model that did not learn every class, `log_odds` and
         `weight` are NaN. Raises `ValueError` for an unknown label, absent columns, more `neighbors` than real rows, and
         a model that never saw the label first.
@@ -425,9 +425,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ): # -> X_resampled, y_resampled
         """Fine-tune, sample, and return the rebalanced table: the given rows first, then the new ones.
 
-        Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`; row
-        order and values of given rows are unchanged. With `Sampling(keep_original=False)` the given rows of an
-        oversampled class are replaced, as in the paper. Where `y` names a column of `X`, `X_resampled` is without it.
+        Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`.
+        Given rows keep their order and values. With `Sampling(keep_original=False)` the given rows of an oversampled
+        class are replaced, as in the paper. Where `y` names a column of `X`, `X_resampled` is without it.
         """
         table, y = tables.split_target(X, y)
         (X, self._host), (y, labels_host) = tables.hosted(table), tables.hosted(y)
@@ -568,11 +568,11 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         A saved and loaded model gives pandas frames for tables of another library. The rows depend on the seed, not on
         the number of processes. Inside `joblib.parallel_config(backend="dask")` a Dask cluster draws them. If a process
         dies, a new one continues its work, up to twice. `given` sets conditions by column name (`x0`, `x1`, ... for
-        arrays): a value, a list of values, or for numbers and dates a range `(low, high)`; None means no bound.
-        Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result is a
-        tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
-        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column,
-        `ConditionError` for a condition that no row can meet, and `BudgetError` if too few rows pass parsing or
+        arrays): a value, a list of values, or, for numbers and dates, a range `(low, high)`. None in a range means no
+        bound. Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result
+        is a tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
+        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column, and
+        `ConditionError` for a condition that no row can meet. Raises `BudgetError` if too few rows pass parsing or
         verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
@@ -665,7 +665,7 @@ class GReaT(ImbLLM):
 class PredLLM(ImbLLM):
     """Pred-LLM (Nguyen et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompts with a random feature, trains on all rows with the label last, and keeps a row if the model gives it the
+    Trains on all rows with the label last, and prompts with a random feature. Keeps a row if the model gives it the
     wanted label.
     """
     _preset = "predllm"
@@ -683,7 +683,7 @@ class TapTap(ImbLLM):
 class LITO(ImbLLM):
     """LITO (Yang et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Deletes the columns of majority rows that attend most to the label, and fills them in for the minority, until the
-    model labels the row as minority. `condition="y"` is the plain variant.
+    Deletes the columns of majority rows that attend most to the label. Fills them in for the minority, until the model
+    labels the row as minority. `condition="y"` is the plain variant.
     """
     _preset = "lito"

@@ -142,9 +142,9 @@ class RowModel:
     """A language model of rows, on codes.
 
     A row is `1 + d` codes, the label's first; `columns` gives their meaning. `codec` maps fields to tokens, `grammar`
-    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for
-    the code of each class that was learned, how often each code of each column occurs, and `history` what training did.
-    Make one with `RowModel.embedded` or `RowModel.pretrained`.
+    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `history` holds the
+    course of training. For the code of each class in training, `counts` holds how often each code of each column
+    occurs. Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
         codec:Codec, # The map from fields to token ids

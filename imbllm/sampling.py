@@ -166,11 +166,11 @@ def decode_scored(
 ) -> tuple: # The rows, complete, and the log-probability of what was written, `(b,)`, in nats
     """Let the model complete `b` rows; the first `given` fields (in their order) are set. Also gives the probability.
 
-    Every value is valid. It was observed, or it is a number on the column's grid inside the observed range: then it
-    comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
-    written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied column is
-    an observed one, or is computed from the others; then it has the nearest code and its own text. Source: Eq. 2 of the
-    paper, renormalised on what the grammar admits.
+    Every value is valid. Either it was observed, or it is a number on the column's grid inside the observed range. Such
+    a number comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that
+    of the written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied
+    column is either observed or computed from the others. A computed one has the nearest code and its own text. Source:
+    Eq. 2 of the paper, renormalised on what the grammar admits.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device

@@ -225,8 +225,8 @@ def _missing_text(texts):
 class Column:
     """One column: its name, its kind and its distinct values.
 
-    `values` is a Series of the column's own dtype: the `k` distinct present values in ascending order (categories in
-    their own order), then one missing value if `has_missing`. A cell is the position in it, its code.
+    `values` is a Series of the column's own dtype. It holds the `k` distinct present values in ascending order
+    (categories in their own order), then one missing value if `has_missing`. A cell is the position in it, its code.
     `missing_rate` is the share of missing cells, in [0, 1].
     """
     name:object # Name, as in the table

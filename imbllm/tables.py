@@ -192,8 +192,8 @@ EXCLUDED = "key", "missing", "drop"
 class Excluded:
     """Columns of a table that are not learned.
 
-    `columns` lists the position of each, its treatment in new rows (one of `EXCLUDED`), and a `Column` with the last
-    keys or a missing value.
+    `columns` lists for each its position, its treatment in new rows (one of `EXCLUDED`), and a `Column`. This holds the
+    last keys or a missing value.
     """
     def __init__(self,
         columns=(), # `(position, how, Column)` of each
@@ -598,13 +598,13 @@ def _check_k(k, most, what):
 class Space:
     """Where rows of mixed types have distances: the share of columns that differ (Gower, 1971), or Euclidean ones.
 
-    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range, or
-    by 1 if the range is a single value. Outside the range it may exceed 1. Categories differ by 0 or 1. Missing is a
-    separate category, and all categories that the reference lacks are the same one. A missing number is at distance 0
-    from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over the `d`
-    columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared differences: at
-    most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that cannot be used, and
-    `ValueError` for an unknown metric.
+    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range. If
+    the range is a single value, it is divided by 1. Outside the range it may exceed 1. Categories differ by 0 or 1.
+    Missing is a separate category, and all categories that the reference lacks are the same one. A missing number is at
+    distance 0 from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over
+    the `d` columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared
+    differences: at most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that
+    cannot be used, and `ValueError` for an unknown metric.
     """
     def __init__(self,
         reference, # Table or `Schema` that says which columns are numbers, and their ranges
