@@ -44,17 +44,17 @@ class Child:
         task = json.dumps([name, args])
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.process = started([sys.executable, __file__, "--child", task], log, env, **pipes)
-        self.said = queue.Queue()
+        self.messages = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self):
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError): self.said.put(json.loads(line))
-        self.said.put(None)
+            with contextlib.suppress(ValueError): self.messages.put(json.loads(line))
+        self.messages.put(None)
 
     def wait(self, until):
         "What it says next; None at its end."
-        try: return self.said.get(timeout=max(.01, until - time.time()))
+        try: return self.messages.get(timeout=max(.01, until - time.time()))
         except queue.Empty: raise TimeoutError(f"{self.name} took too long") from None
 
     def go(self):

@@ -80,8 +80,8 @@ def finished_model(folder):
 
 def finished_cells(folder):
     paths = [path for path in folder.glob("*/*/*.json") if "rows" not in path.relative_to(folder).parts]
-    def told(path): return json.dumps([read_cell(path)[k] for k in ("status", "scores", "diversity")])
-    return {str(path.relative_to(folder)): told(path) for path in paths}
+    def content(path): return json.dumps([read_cell(path)[k] for k in ("status", "scores", "diversity")])
+    return {str(path.relative_to(folder)): content(path) for path in paths}
 
 def finished_tables(folder):
     files = {path.name: read_table(path).to_csv() for path in folder.glob("*.csv")}
@@ -317,9 +317,9 @@ def checks(home, what, kills, rng):
         for wrong, failed in killed.found.items():
             yield dict(check=f"{job.__name__}: {wrong} after SIGKILL", tried=n, failed=failed, detail="")
     for check, error, good in bad_disks(home) if "disks" in what and root else ():
-        told = f"{type(error).__name__}: {error}" if error else "no error"
-        told = re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", told)
-        yield dict(check=check, tried=1, failed=int(not good), detail=told)
+        message = f"{type(error).__name__}: {error}" if error else "no error"
+        message = re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", message)
+        yield dict(check=check, tried=1, failed=int(not good), detail=message)
     for check, died, good in out_of_memory(home) if "memory" in what and root else ():
         yield dict(check=check, tried=1, failed=int(not good), detail=" ".join(died))
 

@@ -92,7 +92,7 @@ def main():
             try: row = apart(__file__, "measure", axis, size)
             except RuntimeError as e: row = dict(axis=axis, size=size, error=str(e).splitlines()[-1])
             print(row, flush=True)
-            if axis == "table" and "error" in row: continue # the table is not at hand, so that its size cannot be told
+            if axis == "table" and "error" in row: continue # the table is missing, so its size is unknown
             keys = ["axis"] if axis == "table" else ["axis", "size"] # a table's size is not what it was named by
             save([row | stamped("scaling.py")], path, keys, "%.4g", sort=["axis", "size"])
 

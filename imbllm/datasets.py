@@ -137,9 +137,9 @@ def make_income(
 ) -> tuple[pd.DataFrame, pd.Series]: # Seven features, and the labels under the name `Income`
     """Draw an imbalanced mixed-type table of people from a known distribution.
 
-    Gives `X` with the columns Age (int), Edu (str), Occ (str), WH (float, hours a week in steps of 0.5), Gain (int),
-    Married (bool) and Region (str), and `y` with the strings `<200K` and `>=200K`. Exactly `minority_share` of the
-    rows, rounded, are in the minority, at least one row is in each class, and rows are shuffled. `missing` blanks cells
+    The columns of `X` are Age (int), Edu (str), Occ (str), WH (float, hours a week in steps of 0.5), Gain (int),
+    Married (bool), Region (str). `y` has the strings `<200K` and `>=200K`. Exactly `minority_share` of the rows,
+    rounded, are in the minority, at least one row is in each class, and rows are shuffled. `missing` blanks cells
     completely at random and leaves the rest of the table as it is. Equal arguments with an int `random_state` give
     equal tables. Raises `ValueError` for an argument out of range.
     """
@@ -164,7 +164,7 @@ def income_log_prob(
     """Exact log-probability in nats of each row of `X` given its label, under the distribution of `make_income`.
 
     A row with a value that cannot occur has `-inf`. Missing cells in WH, Gain, Married and Region are summed out, so
-    the result is the probability of the other cells; a missing Age, Edu or Occ counts as impossible. Columns of `X`
+    the result is the probability of the other cells. A missing Age, Edu or Occ counts as impossible. Columns of `X`
     other than the seven features are ignored. Raises `ValueError` if a feature is missing or `label` is not one of the
     two.
     """
@@ -450,10 +450,10 @@ def load_dataset(
     """Load one of the paper's ten tables from a folder, or else its public equivalent from OpenML.
 
     Looks for `<name>.csv` in `data_dir`, or in the folder that the variable `IMBLLM_DATA` names. Without that file,
-    `fetch` gets six of the tables from OpenML, with a warning if the number of rows is not that of Table I. `X` has the
+    `fetch` gets six of the tables from OpenML. It warns if the number of rows is not that of Table I. `X` has the
     numeric features first, then the categorical ones as strings; `y` holds strings. Raises `ValueError` for an unknown
-    name, for absent columns and, with `verify`, for a file with another SHA-256; `FileNotFoundError` if the folder does
-    not exist, or the file does not and there is nothing to fetch; `OSError` if fetching fails.
+    name, for absent columns and, with `verify`, for a file with another SHA-256. Raises `FileNotFoundError` without the
+    folder, or without the file if there is nothing to fetch. Raises `OSError` if fetching fails.
     """
     _require(isinstance(name, str) and name in DATASETS, 'name', name, f"one of {', '.join(DATASETS)}")
     table = DATASETS[name]
@@ -497,8 +497,8 @@ def train_test_cut(
     two rows.
 
     Gives X_train, X_test, y_train and y_test with fresh indices. The test part equals that of scikit-learn's
-    `train_test_split` with the same `random_state`, for any `q`. Raises `ValueError` for a share out of range, for `X`
-    and `y` of different length, for a label that is missing and for fewer than two classes.
+    `train_test_split` with the same `random_state`, for any `q`. Raises `ValueError` for a share out of range, and for
+    `X` and `y` of different length. Also for a missing label, and for fewer than two classes.
     """
     X, y = pd.DataFrame(X), pd.Series(y)
     _check_split(X, y, q, test_size)

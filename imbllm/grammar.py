@@ -221,7 +221,7 @@ class Grammar:
     `allowed` narrows columns to some of their codes. Spelled numbers take a pair of bounds or a list of number texts
     (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row has said so far.
     Columns of a relation do not spell their numbers: they choose among the known ones. The states of a table's own
-    vocabulary are built on first use: an unrestricted grammar admits every field, and the embedded model needs no
+    vocabulary are built on first use. An unrestricted grammar admits every field, and the embedded model needs no
     states.
     """
     def __init__(self,

@@ -572,9 +572,9 @@ def load_llm(
 
     The model is in evaluation mode, on the CPU unless in four bits. Only safetensors and GGUF files are read (the
     weights of the latter are de-quantised to `dtype`) and no code of others is run. Raises `ValueError`, naming `llm`
-    and the reason, if `name` is no folder, no file and not on the hub, if there is no tokenizer or one with more tokens
-    than the model, or if the model is incomplete or not causal. `load_in_4bit` without a GPU raises `ValueError`,
-    without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
+    and the reason, if `name` is no folder, no file and not on the hub. It also does so for a tokenizer that is absent
+    or has more tokens than the model, and for a model that is incomplete or not causal. `load_in_4bit` without a GPU
+    raises `ValueError`, without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
     """
     source = _source(name)
     options = _four_bits(source) if load_in_4bit else {}

@@ -78,7 +78,7 @@ def near_copies(
     alpha:float=.05, # Share of hold-out rows that are as near (ties apart)
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: all three together
 ) -> float: # Share of new rows
-    """Share of `m` new rows as near to one of `n` seen rows as the nearest `alpha` of the `l` held-out rows, in [0, 1].
+    """Share of `m` new rows that are as near to one of `n` seen rows as the nearest `alpha` of `l` held-out rows.
 
     Without a leak it is about `alpha`, or the share of hold-out rows that are copies themselves, if that is more.
     Raises `ValueError` for unequal columns or `alpha` outside (0, 1), `EmptyTableError` for a set without rows.
@@ -198,9 +198,9 @@ def privacy_scores(
 ) -> dict: # Name of the score: float
     """Scores of how much new rows reveal of the rows that a method saw, a dict of floats.
 
-    `copies` and `copies_holdout` (which hold-out rows are), `near_copies` (at 5 %), the entries of `dcr_share` as
-    `dcr_*`, of `rare_values` as `rare_*`, and of `membership_attack` by distance as `distance_*`.
-    Raises `ValueError` for unequal columns and `EmptyTableError` for a set without rows.
+    `copies` and `copies_holdout` (which hold-out rows are), and `near_copies` (at 5 %). Also the entries of `dcr_share`
+    as `dcr_*`, of `rare_values` as `rare_*`, and of `membership_attack` by distance as `distance_*`. Raises
+    `ValueError` for unequal columns and `EmptyTableError` for a set without rows.
     """
     space = in_one_space(reference, synthetic, seen, holdout)[0]
     attack = membership_attack(-dcr(seen, synthetic, space), -dcr(holdout, synthetic, space))

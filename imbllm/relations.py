@@ -881,7 +881,7 @@ class Sum(Formula):
 class Product(Formula):
     """A column is the product of others, each to a power, and a factor, rounded to its own decimals.
 
-    With `linear`, the factor of a column is `a + b x` in place of its number `x`, as in price x (1 - discount).
+    With `linear`, a column enters as `a + b x` instead of its number `x`, as in price x (1 - discount).
     """
     def __init__(self,
         target, # Name of the column
@@ -968,8 +968,8 @@ class Product(Formula):
 
 # %% ../nbs/04_relations.ipynb #04b00013
 class OneHot(Relation):
-    """Of columns of zeros and ones (or `False` and `True`, "no" and "yes"), exactly one is 1 in each row; at most one,
-    with `none`."""
+    """Exactly one of several columns is 1 in each row; at most one, with `none`. The columns hold zeros and ones,
+    `False` and `True`, or "no" and "yes"."""
     _one = "1" # or "yes"
 
     def __init__(self,
