@@ -8,11 +8,13 @@ __all__ = ['column_gaps', 'detection_auc', 'downstream_scores', 'Report', 'repor
 # %% ../nbs/32_report.ipynb #89e7dccc
 import html, io, itertools, re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_auc_score
@@ -25,7 +27,7 @@ from imbllm.metrics import (
     rows_text)
 from .discovery import find_relations
 from .plots import ROW_COLORS
-from .rows import association_heatmap, associations, distance_ecdf, marginal_plot, pair_plot, row_map
+from .rows import association_heatmap, associations, distance_ecdf, marginal_plot, pair_plot, row_map, vega_lite
 from .frames import as_frame, is_foreign
 from .privacy import dcr_share
 from .schema import check_columns, encode_column, infer_schema
@@ -244,7 +246,7 @@ def _nearer(synthetic, real, unseen, space, seed):
 def _nearer_sentence(s, real, unseen):
     return (f"{s['share']:.0%} of the synthetic rows are closer to a real row of their classes than to an unseen one. "
             f"Without a leak, with {real:,} real and {unseen:,} unseen rows, {s['expected']:.0%} are expected "
-            f"(95 % interval: {s['low']:.0%} to {s['high']:.0%}).")
+            f"(95% interval: {s['low']:.0%} to {s['high']:.0%}).")
 
 # %% ../nbs/32_report.ipynb #e9f1dd8b
 _WAYS = "real rows", "real rows, threshold moved", "real and synthetic rows"
@@ -260,9 +262,9 @@ def _three_ways(known, new, Z_test, seed):
     return dict(zip(_WAYS, [(plain, plain.argmax(1)), (plain, moved.argmax(1)), (both, both.argmax(1))]))
 
 def _curves(truth, rare, ways):
-    "Recall and precision of the rarest class at every threshold, without and with synthetic rows, by way."
+    "Recall and precision of the rarest class, and the thresholds, without and with synthetic rows, by way."
     found = {way: precision_recall_curve(truth == rare, ways[way][0][:, rare]) for way in (_WAYS[0], _WAYS[2])}
-    return {way: (recall, precision) for way, (precision, recall, _) in found.items()}
+    return {way: (recall, precision, np.append(at, 1)) for way, (precision, recall, at) in found.items()}
 
 def _measured(codes, rare, ways):
     "The scores of each way, by `(way, score)`."
@@ -374,7 +376,7 @@ class _Found:
     nearer:dict # Share of rows nearer to a real than to an unseen one, and what is expected; None without unseen rows
     nearest:tuple # Some synthetic rows, their nearest real rows, and the distances
     scores:pd.DataFrame # None if they could not be measured,
-    curves:dict # Recall and precision, by way; empty without scores
+    curves:dict # Recall, precision and thresholds, by way; empty without scores
     refused:list # and why there are none
     price:object # Worth of the synthetic rows, an `ExchangeRate`, or a sentence with the reason if it is unknown
     passports:pd.DataFrame=None # Of the synthetic rows, if they were given
@@ -474,12 +476,42 @@ def _svg(draw, alt, number, size=(3.6, 2.6), least=1.26):
     return Markup(head + svg[svg.index(">") + 1:])
 
 # %% ../nbs/32_report.ipynb #93315c04
-class _Charts:
-    "Draws charts for the template, each with its own number."
-    def __init__(self): self.number = itertools.count(1)
+@cache
+def _vega():
+    "Vega-Lite and all that it needs, as a script for a page; empty without the package `vl-convert-python`."
+    try: from vl_convert import javascript_bundle
+    except ImportError: return ""
+    script = re.sub(r"<(/script|!--)", r"<\\\1", javascript_bundle()) # what would end the page's script
+    return Markup(f"(() => {{{script}}})();")
 
-    def __call__(self, draw, alt, caption, size=(3.6, 2.6), wide=False, least=1.26):
-        return dict(svg=_svg(draw, alt, next(self.number), size, least), caption=caption, wide=wide)
+def _vega_or_refuse(interactive):
+    "The script if charts shall be interactive; None: if they can be."
+    script = "" if interactive is False else _vega()
+    if interactive and not script:
+        raise ImportError("interactive charts need the package vl-convert-python: pip install 'imbllm[interactive]'")
+    return script
+
+class _Charts:
+    "Draws charts for the template, each with its own number; `interactive` ones have a description for Vega-Lite."
+    def __init__(self, interactive=False):
+        self.number = itertools.count(1)
+        self.interactive = interactive
+
+    def __call__(self, draw, alt, caption, size=(3.6, 2.6), wide=False, least=1.26, notes=None):
+        drawn = []
+        def keep(ax):
+            draw(ax)
+            drawn.append(ax)
+        svg = _svg(keep, alt, next(self.number), size, least)
+        live = _live(vega_lite(drawn[0], notes)) if self.interactive else ""
+        return dict(svg=svg, caption=caption, wide=wide, live=live)
+
+def _live(chart):
+    "A chart for Vega-Lite as JSON for a page, with the page's colours."
+    text = htmlsafe_json_dumps(chart, allow_nan=False)
+    for color, css in _INKS.items(): text = text.replace(color, css)
+    return text
+
 
 # %% ../nbs/32_report.ipynb #78c88cf5
 def _number(v, form=".3f", beyond=False):
@@ -587,7 +619,7 @@ def _class_section(c, chart, max_charts):
 # %% ../nbs/32_report.ipynb #fe8f8a80
 def _privacy_table(privacy):
     names = dict(copies="exact copies of a real row", near_copies="near copies",
-                 dcr_median="distance to the closest real row, median", dcr_5="the same, 5 % quantile",
+                 dcr_median="distance to the closest real row, median", dcr_5="the same, 5% quantile",
                  nndr_median="distance ratio, median")
     heads = dict(synthetic="synthetic rows", real="real rows to other real ones", unseen="unseen rows")
     def cell(key, v): return _percent(v) if "copies" in key else _number(v)
@@ -644,7 +676,7 @@ def _score_table(scores, rare):
     return dict(head=head, rows=[[way, *(cell(way, score) for score in _SCORES)] for way in _WAYS])
 
 def _draw_curves(curves, ax):
-    for (way, (recall, precision)), color in zip(curves.items(), (ROW_COLORS["real"], ROW_COLORS["synthetic"])):
+    for (way, (recall, precision, _)), color in zip(curves.items(), (ROW_COLORS["real"], ROW_COLORS["synthetic"])):
         ax.step(recall, precision, where="post", color=color, lw=1.8, label=way)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
@@ -655,7 +687,8 @@ def _curve_chart(found, rare, chart):
     alt = f"Precision of class {rare} at each recall, for classifiers trained without and with synthetic rows."
     caption = (f"Precision and recall of class {rare} at every threshold, on {on}. The area below a line is near its "
                "average precision; moving a threshold moves along a line.")
-    return chart(lambda ax: _draw_curves(found.curves, ax), alt, caption, (3.8, 3.2), wide=True)
+    notes = dict(threshold={way: thresholds for way, (_, _, thresholds) in found.curves.items()})
+    return chart(lambda ax: _draw_curves(found.curves, ax), alt, caption, (3.8, 3.2), wide=True, notes=notes)
 
 def _usefulness_section(found, chart):
     rare = found.tables.real[found.tables.target].value_counts().index[-1]
@@ -763,57 +796,67 @@ def _grade(value, good, fair):
 
 def _worst(cards): return max((c["grade"] for c in cards if c["grade"]), key=_RANKS.index, default="fair")
 
-def _card(value, what, grade="", rule=""): return dict(value=value, what=what, grade=grade, rule=rule)
+def _card(value, what, grade="", rule="", reason=""):
+    "A figure, its meaning, and the same as a sentence."
+    return dict(value=value, what=what, grade=grade, rule=rule, reason=reason)
 
 def _realism_cards(classes):
-    "The worst column, and how well a classifier tells the rows from real ones."
+    "The worst column, and how well a classifier distinguishes the rows from real ones."
     gaps = pd.concat([c.gaps for c in classes], ignore_index=True)
     over = gaps["gap"] - gaps["chance"]
     worst = gaps.loc[over.idxmax()]
     name = _cell_text(gaps.loc[over.idxmax(), "column"])
     yield _card(f"{worst['gap']:.2f}", f"gap of the worst column, {name}; {(over > 0).sum()} of {len(gaps)} columns "
                 "differ more than by chance", _grade(over.max(), .05, .15),
-                f"good up to {worst['chance'] + .05:.2f}, 0.05 above chance; fair up to {worst['chance'] + .15:.2f}")
+                f"good up to {worst['chance'] + .05:.2f}, 0.05 above chance; fair up to {worst['chance'] + .15:.2f}",
+                f"{name} differs most from the real rows: gap {worst['gap']:.2f}, by chance {worst['chance']:.2f}")
     aucs = [c.scores["detection_auc"] for c in classes if not np.isnan(c.scores["detection_auc"])]
     if aucs: yield _card(f"{max(aucs):.2f}", "ROC-AUC of a classifier of real against synthetic rows (½: guessing)",
-                         _grade(max(aucs), .6, .7), "good up to 0.60, fair up to 0.70")
+                         _grade(max(aucs), .6, .7), "good up to 0.60, fair up to 0.70",
+                         f"A classifier separates real and synthetic rows with a ROC-AUC of {max(aucs):.2f}")
 
 def _privacy_cards(found):
     "Copies, and rows that are closer to known than to unseen people."
     usual = found.privacy.loc["copies", "unseen" if "unseen" in found.privacy else "real"]
     copied = found.privacy.loc["copies", "synthetic"]
     yield _card(f"{copied:.1%}", f"of synthetic rows are exact copies; usual: {usual:.1%}",
-                _grade(copied - usual, .02, .05), "good up to 2 points above the usual, fair up to 5")
+                _grade(copied - usual, .02, .05), "good up to 2 points above the usual, fair up to 5",
+                f"{copied:.1%} of the synthetic rows are exact copies of real rows; usual: {usual:.1%}")
     s = found.nearer
-    if s: yield _card(f"{s['share']:.0%}", "of synthetic rows are closer to a real row than to an unseen one; "
-                      f"expected: {s['expected']:.0%}", _grade(s["share"] - s["high"], 0, .05),
-                      f"good up to chance ({s['high']:.0%}), fair up to 5 points more")
+    if not s: return
+    what = f"closer to a real row than to an unseen one; expected: {s['expected']:.0%}"
+    yield _card(f"{s['share']:.0%}", f"of synthetic rows are {what}", _grade(s["share"] - s["high"], 0, .05),
+                f"good up to chance ({s['high']:.0%}), fair up to 5 points more",
+                f"{s['share']:.0%} of the synthetic rows are {what}")
 
-def _use_card(found, score, what, base):
-    "A score without and with synthetic rows; a difference within the two standard errors is a tie."
+def _use_card(found, score, what, base, without):
+    """A score without and with synthetic rows; a difference within the two standard errors is a tie. `without`: how the
+    classifier without them is called."""
     table = found.scores.xs(score, axis=1, level=0)
     before, after = table.loc[base], table.loc[_WAYS[2]]
     gain = after["mean"] - before["mean"]
     error = np.hypot(after["error"], before["error"])
     grade = "" if found.tables.test is None else _grade(-gain, -error, error)
     flattering = " (flattering)" if found.tables.test is None else ""
-    return _card(f"{before['mean']:.3f} → {after['mean']:.3f}", f"{what}{flattering}", grade,
-                 f"good above +{error:.3f}, poor below −{error:.3f}, the standard error" if grade else
-                 "not graded without test rows")
+    rule = f"good above +{error:.3f}, poor below −{error:.3f}, the standard error"
+    return _card(f"{before['mean']:.3f} → {after['mean']:.3f}", f"{what}: {without} → with synthetic rows{flattering}",
+                 grade, rule if grade else "not graded without test rows",
+                 f"{what.capitalize()}: {before['mean']:.3f} {without}, {after['mean']:.3f} with synthetic rows")
 
 def _use_cards(found):
     if found.scores is None: return
-    yield _use_card(found, "average_precision", "average precision without → with synthetic rows", _WAYS[0])
-    yield _use_card(found, "balanced_accuracy", "balanced accuracy with a moved threshold → with synthetic rows",
-                    _WAYS[1])
+    yield _use_card(found, "average_precision", "average precision", _WAYS[0], "without")
+    yield _use_card(found, "balanced_accuracy", "balanced accuracy", _WAYS[1], "with a moved threshold")
     if not isinstance(found.price, str): yield _price_card(found.price)
 
 def _price_card(price):
     beyond = {" or more": "\N{GREATER-THAN OR EQUAL TO} ", " or less": "\N{LESS-THAN OR EQUAL TO} ", "": ""}
     worth = beyond[price.at_end(price.worth)] + rows_text(price.worth)
     grade = "good" if price.low > 0 else "poor" if price.high < 0 else "fair"
-    what = f"labelled rows: the worth of the {rows_text(price.new_rows)} synthetic rows ({price.interval()})"
-    return _card(worth, what, grade, "good if the 90 % interval lies above 0, poor if below")
+    new = f"{rows_text(price.new_rows)} synthetic rows"
+    what = f"labelled rows: the worth of the {new} ({price.interval()})"
+    return _card(worth, what, grade, "good if the 90% interval lies above 0, poor if below",
+                 f"The {new} are worth {worth} labelled rows ({price.interval()})")
 
 def _cards(found):
     "Figures with their meaning, grade and rule, by subject."
@@ -830,7 +873,7 @@ def _verdict(cards):
     title = f"Useful for a classifier: {words}. Safe to share: {share}."
     graded = [c for part in ("privacy", "use", "realism") for c in cards[part] if c["grade"]]
     graded.sort(key=lambda c: -_RANKS.index(c["grade"]))
-    reasons = [f"{c['value']} {c['what']} ({c['grade']})" for c in graded[:3]]
+    reasons = [(c["reason"], c["grade"]) for c in graded[:3]]
     return dict(title=title, grade=_worst([*cards["privacy"], *cards["use"][:1]]), reasons=reasons)
 
 def _classes_table(tables):
@@ -856,14 +899,16 @@ def _summary_section(found, thumbnails):
                 notes=found.tables.notes, thumbnails=thumbnails)
 
 # %% ../nbs/32_report.ipynb #7b971dc3
-def _page(found, title, max_charts):
+def _page(found, title, max_charts, interactive=False):
     "The page as HTML."
     from imbllm import __version__
-    chart, tables = _Charts(), found.tables
+    vega = _vega_or_refuse(interactive)
+    chart = _Charts(bool(vega))
+    tables = found.tables
     sections = [_class_section(c, chart, max_charts) for c in found.classes]
     n_test = "none" if tables.test is None else f"{len(tables.test):,}"
     page = dict(
-        version=__version__, title=title or "Synthetic rows compared with real rows",
+        version=__version__, vega=vega, title=title or "Synthetic rows compared with real rows",
         subtitle=f"Label: {tables.target}. {_plural(len(tables.features), 'column')}. Test rows: {n_test}.",
         summary=_summary_section(found, _thumbnails(found, sections, chart, min(3, max_charts))), classes=sections,
         privacy=_privacy_section(found, chart), usefulness=_usefulness_section(found, chart))
@@ -909,6 +954,7 @@ def report(
     title:str=None, # Title of the page
     random_state:int=0, # Seed of cuts, folds and classifiers
     passports:pd.DataFrame=None, # Of the new rows, in their order, as `ImbLLM.passport` gives them: shown on the page
+    interactive:bool=None, # Charts that show values and zoom (extra `interactive`)? Default: if it is installed
 ) -> Report: # The figures, and a page to show or to save
     """Compare synthetic rows with real ones on one self-contained page: columns, pairs, whole rows, privacy, and the
     gain of a classifier.
@@ -916,7 +962,7 @@ def report(
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
     unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
     unequal columns, labels that `real` does not have, missing labels, no rows, columns of text in one and of numbers in
-    another, another number of passports than of new rows.
+    another, another number of passports than of new rows. `interactive=True` without the extra raises `ImportError`.
     """
     if not isinstance(max_rows, int) or max_rows < 50:
         raise ValueError(f"max_rows must be a whole number of at least 50; got {max_rows!r}.")
@@ -928,7 +974,7 @@ def report(
     found.passports = passports
     gaps = {c.label: c.gaps for c in found.classes}
     return Report(
-        html=_page(found, title, max_charts),
+        html=_page(found, title, max_charts, interactive),
         columns=pd.concat(gaps, names=["class", None]) if gaps else pd.DataFrame(),
         rows=pd.DataFrame({c.label: c.scores for c in found.classes}).T.rename_axis("class"),
         privacy=found.privacy, scores=found.scores, sentences=_sentences(found),

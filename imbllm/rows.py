@@ -7,11 +7,13 @@ __all__ = ['marginal_plot', 'pair_plot', 'associations', 'association_heatmap', 
            'dcr_histogram', 'loss_curve', 'row_probabilities', 'row_attention', 'attention_heatmap']
 
 # %% ../nbs/31_rows.ipynb #e6aaaa83
+import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.colors import to_hex
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from sklearn.utils.validation import check_is_fitted
 from .fields import field_attention
 from .metrics import Space, dcr
@@ -249,11 +251,12 @@ def association_heatmap(
 ) -> Axes: # The axes
     """A heat map of `associations`, or of the difference of two: red is -1, white 0, blue 1. With at most 12 columns
     the numbers are written in the cells."""
-    d, names = len(table), list(map(_shown, table))
+    d = len(table)
+    names = list(map(_shown, table))
     if ax is None: ax, = new_axes(1.4 + .38*d + room(names), .8 + .32*d + room(names))
     image = ax.imshow(table, cmap="RdBu", vmin=-1, vmax=1)
-    has_signs = (table < 0).any(axis=None)
-    def write(v): return signed(v) if has_signs else f"{v:.2f}".replace("0.", ".")
+    is_difference = not np.diag(table).any()
+    def write(v): return signed(v) if is_difference else f"{round(v, 2) + 0.:.2f}".replace("0.", ".", 1)
     if d <= 12: cell_texts(ax, table.mask(np.eye(d, dtype=bool)), write, 1, 7)
     slanted_names(ax, names, 8)
     ax.set_yticks(range(d), names, fontsize=8)
@@ -535,3 +538,179 @@ def attention_heatmap(
     ax.spines[:].set_visible(False)
     ax.figure.colorbar(image, ax=ax, pad=.02).set_label("attention", fontsize=9)
     return ax
+
+# %% ../nbs/31_rows.ipynb #c247b256
+def _plain(text): return text.replace(r"\$", "$") # what `_shown` made safe
+
+def _vega_axis(ax, which):
+    "An axis of a figure in Vega-Lite, and a function that writes a position on it; None for plain numbers."
+    axis = getattr(ax, f"{which}axis")
+    low, high = getattr(ax, f"get_{which}lim")()
+    encoding = dict(field=which, type="quantitative", title=_plain(axis.get_label_text()).split("\n"),
+                    scale=dict(domain=[low, high], nice=False, zero=False))
+    write = axis.get_major_formatter()
+    if not isinstance(write, FuncFormatter): return encoding | dict(axis=dict(tickCount=5)), None
+    named = isinstance(axis.get_major_locator(), FixedLocator) # categories
+    ticks = [v for v in axis.get_ticklocs().tolist() if min(low, high) <= v <= max(low, high)]
+    texts = json.dumps([_plain(write(v)) for v in ticks])
+    labels = dict(values=ticks, labelExpr=f"({texts})[indexof({ticks}, datum.value)]", labelOverlap=not named)
+    if ticks: labels["labelAngle"] = -axis.get_ticklabels()[0].get_rotation()
+    return encoding | dict(axis=labels), lambda v: _plain(write(round(v) if named else v))
+
+# %% ../nbs/31_rows.ipynb #26a13818
+def _figures(v): return float(f"{v:.5g}") # five are enough, and take less space
+
+def _records(axes, x, y, **more):
+    "A record for each point; positions on axes of categories or dates are also there as text."
+    columns = dict(more)
+    for name, values, (_, write) in zip("xy", (x, y), axes):
+        columns[name] = values.tolist() if write else map(_figures, values)
+        if write: columns[f"{name}_text"] = map(write, values)
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+def _tooltip(axes, *more):
+    "What a tooltip shows: the set of a point and its position."
+    def position(name, axis, write):
+        title = " ".join(axis["title"])
+        if write: return dict(field=f"{name}_text", title=title, **as_text)
+        return dict(field=name, title=title, format=".4~g")
+    as_text = dict(format="", formatType="toString") # without it, the nearest point has no text
+    return [dict(field="set", title="rows", **as_text), *(position(c, *side) for c, side in zip("xy", axes)), *more]
+
+def _by_set(looks, symbol=None):
+    "What each set looks like, with a legend."
+    legend = dict(orient="top", title=None, columns=1 if max(map(len, looks)) > 12 else 3, symbolOpacity=1)
+    if symbol: legend["symbolType"] = symbol
+    return dict(field="set", type="nominal", legend=legend, scale=dict(domain=list(looks), range=list(looks.values())))
+
+_FADED = dict(condition=dict(param="sets", value=1), value=.06)
+_PICK = dict(name="sets", select=dict(type="point", fields=["set"]), bind="legend")
+
+# %% ../nbs/31_rows.ipynb #eaa92aaa
+_MOUSE = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"
+_ZOOM = dict(name="view", bind="scales", select=dict(
+    type="interval", translate=_MOUSE, zoom="wheel![event.ctrlKey || event.metaKey]"))
+_SHAPES = "circle", "M-.7,-.7L.7,.7M.7,-.7L-.7,.7", "diamond"
+
+def _vega_points(ax, axes):
+    "Points of each set, without those at no number."
+    sets = {c.get_label(): c for c in ax.collections}
+    color = _by_set({name: to_hex(c.get_facecolor()[0]) for name, c in sets.items()})
+    data = []
+    for name, c in sets.items():
+        at = np.ma.filled(c.get_offsets(), np.nan)
+        x, y = at[np.isfinite(at).all(axis=1)].T
+        data += _records(axes, x, y, set=[name]*len(x))
+    encoding = dict(x=axes[0][0], y=axes[1][0], stroke=color, fill=color, shape=_by_set(dict(zip(sets, _SHAPES))),
+                    opacity=_FADED, tooltip=_tooltip(axes))
+    mark = dict(type="point", size=26, strokeWidth=1.2, fillOpacity=.6, clip=True)
+    return [dict(data=dict(values=data), mark=mark, encoding=encoding, params=[_PICK, _ZOOM])]
+
+# %% ../nbs/31_rows.ipynb #760b2896
+def _thinned(x, y, most=300):
+    "Indices of at most so many points, evenly along a line, both ends among them."
+    def steps(v): return abs(np.diff(v))/max(np.ptp(v), 1e-12)
+    way = np.r_[0, np.cumsum(steps(x) + steps(y))]
+    return np.unique(np.searchsorted(way, np.linspace(0, way[-1], most)).clip(max=len(x) - 1))
+
+_VEGA_DASHES = {"-": [1, 0], "--": [6, 3], "-.": [6, 3, 2, 3], ":": [2, 3]}
+
+def _vega_lines(ax, axes, notes):
+    "Steps of each set; the nearest of their points shows its values."
+    data = []
+    for line in ax.lines:
+        x, y = map(np.asarray, line.get_data())
+        kept = _thinned(x, y)
+        more = {what: [_figures(values[line.get_label()][i]) for i in kept] for what, values in notes.items()}
+        data += _records(axes, x[kept], y[kept], set=[line.get_label()]*len(kept), order=kept.tolist(), **more)
+    looks = {line.get_label(): (to_hex(line.get_color()), _VEGA_DASHES[line.get_linestyle()]) for line in ax.lines}
+    color, dash = (_by_set(dict(zip(looks, kind)), "stroke") for kind in zip(*looks.values()))
+    steps = dict(mark=dict(type="line", interpolate="step-after", strokeWidth=2, clip=True), params=[_PICK, _ZOOM],
+                 encoding=dict(strokeDash=dash, order=dict(field="order"), opacity=_FADED))
+    near = dict(name="near", select=dict(type="point", on="pointerover", nearest=True, clear="pointerout"))
+    tooltip = _tooltip(axes, *(dict(field=what, format=".3~g") for what in notes))
+    points = dict(mark=dict(type="point", filled=True, size=60, clip=True), params=[near], encoding=dict(
+        opacity=dict(condition=dict(param="near", empty=False, value=1), value=0), tooltip=tooltip))
+    return [dict(data=dict(values=data), layer=[steps, points],
+                 encoding=dict(x=axes[0][0], y=axes[1][0], color=color))]
+
+# %% ../nbs/31_rows.ipynb #ff5e09b7
+def _vega_boxes(data, x, y, color, **encoding):
+    "Rectangles from `x0` to `x1` and from `y0` to `y1`."
+    place = dict(x=x | dict(field="x0"), x2=dict(field="x1"), y=y | dict(field="y0"), y2=dict(field="y1"))
+    return dict(data=dict(values=data), mark="rect", encoding=place | dict(color=color, **encoding))
+
+def _vega_bands(axes, along, title, ends, texts, heights):
+    "Bands over the bars of each group, from end to end; each shows the share of each set."
+    x, y = (axis for axis, _ in axes)
+    across = "y" if along == "x" else "x"
+    low, high = (y if along == "x" else x)["scale"]["domain"]
+    data = [{f"{along}0": a, f"{along}1": b, f"{across}0": low, f"{across}1": high, "text": text,
+             **{f"share{k}": _figures(h[i]) for k, h in enumerate(heights.values())}}
+            for i, ((a, b), text) in enumerate(zip(ends, texts))]
+    over = dict(name="over", select=dict(type="point", on="pointerover", clear="pointerout"))
+    shares = [dict(field=f"share{k}", title=name, format=".1%") for k, name in enumerate(heights)]
+    band = _vega_boxes(data, x, y, dict(value="#7f7f7f"), tooltip=[dict(field="text", title=title), *shares],
+                       opacity=dict(condition=dict(param="over", empty=False, value=.15), value=0))
+    return band | dict(params=[over])
+
+def _vega_bars(ax, axes, title):
+    "Bars of the sets, side by side for each group."
+    sets = {c.get_label(): c.patches for c in ax.containers}
+    color = _by_set({name: to_hex(bars[0].get_facecolor()) for name, bars in sets.items()}, "square")
+    data = [dict(set=name, x0=0, x1=_figures(b.get_width()), y0=b.get_y(), y1=b.get_y() + b.get_height())
+            for name, bars in sets.items() for b in bars]
+    heights = {name: [b.get_width() for b in bars] for name, bars in sets.items()}
+    groups = range(len(ax.containers[0].patches))
+    bands = _vega_bands(axes, "y", title, [(i - .5, i + .5) for i in groups], map(axes[1][1], groups), heights)
+    return [_vega_boxes(data, axes[0][0], axes[1][0], color, opacity=_FADED) | dict(params=[_PICK]), bands]
+
+# %% ../nbs/31_rows.ipynb #c041bad9
+def _vega_stairs(ax, axes, title):
+    "Histograms over common bins: the first set filled, the others as outlines."
+    x, y = (axis for axis, _ in axes)
+    edges = ax.patches[0].get_data().edges.tolist()
+    heights = {p.get_label(): p.get_data().values for p in ax.patches}
+    first, *others = heights
+    color = _by_set({p.get_label(): to_hex(p.get_facecolor() if p.get_fill() else p.get_edgecolor())
+                     for p in ax.patches}, "square")
+    filled = [dict(set=first, x0=a, x1=b, y0=0, y1=_figures(h)) for a, b, h in zip(edges, edges[1:], heights[first])]
+    outline = [dict(set=name, x=v, y=_figures(h)) for name in others
+               for v, h in zip([edges[0], *edges], [0, *heights[name], 0])]
+    bars = _vega_boxes(filled, x, y, color, opacity=_FADED, fillOpacity=dict(value=.6)) | dict(params=[_PICK])
+    lines = dict(data=dict(values=outline), mark=dict(type="line", interpolate="step-after", strokeWidth=2),
+                 encoding=dict(x=x, y=y, color=color, opacity=_FADED))
+    bins = list(zip(edges, edges[1:]))
+    write = axes[0][1] or "{:.5g}".format
+    return [bars, lines, _vega_bands(axes, "x", title, bins, [f"{write(a)} to {write(b)}" for a, b in bins], heights)]
+
+# %% ../nbs/31_rows.ipynb #087b9df3
+def _vega_cells(ax, axes):
+    "Cells of a heat map, with their numbers if they have some."
+    (x, write_x), (y, write_y) = ((axis | dict(axis=axis["axis"] | dict(domain=False, ticks=False)), write)
+                                  for axis, write in axes)
+    data = [dict(x0=j - .5, x1=j + .5, y0=i - .5, y1=i + .5, value=_figures(v), a=write_y(i), b=write_x(j))
+            for (i, j), v in np.ndenumerate(ax.images[0].get_array())]
+    numbers = [dict(zip("xy", t.get_position()), text=t.get_text(), ink=to_hex(t.get_color())) for t in ax.texts]
+    scale = dict(domain=list(ax.images[0].get_clim()), scheme="redblue")
+    color = dict(field="value", type="quantitative", title=None, scale=scale,
+                 legend=None if numbers else dict(orient="top", gradientLength=160))
+    tooltip = [dict(field="a", title="column"), dict(field="b", title="and"), dict(field="value", format=".2f")]
+    cells = _vega_boxes(data, x, y, color, tooltip=tooltip)
+    if not numbers: return [cells]
+    ink = dict(field="ink", type="nominal", scale=None)
+    return [cells, dict(data=dict(values=numbers), mark=dict(type="text", fontSize=10.5),
+                        encoding=dict(x=x, y=y, text=dict(field="text"), color=ink))]
+
+# %% ../nbs/31_rows.ipynb #6bbd1fd3
+def vega_lite(ax, notes=None):
+    """A chart of Vega-Lite with the data of drawn axes: those of `marginal_plot`, `pair_plot`, `row_map`,
+    `distance_ecdf` and `association_heatmap`, or steps. `notes` maps names to more values of each line's points."""
+    axes = _vega_axis(ax, "x"), _vega_axis(ax, "y")
+    title = _plain(ax.get_title(loc="left"))
+    if ax.images: layers = _vega_cells(ax, axes)
+    elif ax.containers: layers = _vega_bars(ax, axes, title or "value")
+    elif ax.patches: layers = _vega_stairs(ax, axes, title or "value")
+    elif ax.lines: layers = _vega_lines(ax, axes, notes or {})
+    else: layers = _vega_points(ax, axes)
+    return dict(title=title, layer=layers)

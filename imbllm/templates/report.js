@@ -17,12 +17,38 @@ const tabs = panels.map((panel, i) => {
   panel.setAttribute('aria-labelledby', tab.id);
   return list.appendChild(tab);
 });
+const text = 'currentColor', config = {
+  background: null, font: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", view: {stroke: null},
+  title: {anchor: 'start', color: text, fontSize: 13, fontWeight: 'normal'},
+  axis: {grid: false, labelColor: text, titleColor: text, domainColor: text, tickColor: text, labelFontSize: 11,
+    titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 130},
+  legend: {labelColor: text, labelFontSize: 11, labelLimit: 300}};
+function enliven(figure) {
+  const data = figure.querySelector('script'), svg = figure.querySelector('svg'), box = document.createElement('div');
+  if (!data || !window.vegaEmbed || figure.classList.contains('live')) return;
+  box.className = 'chart';
+  box.setAttribute('role', 'img');
+  box.setAttribute('aria-label', svg.getAttribute('aria-label'));
+  Object.assign(box.style, {height: svg.clientHeight + 'px', minWidth: svg.style.minWidth});
+  figure.prepend(box);
+  figure.classList.add('live');
+  const size = {width: 'container', height: 'container', autosize: {type: 'fit', contains: 'padding'}};
+  vegaEmbed(box, {...JSON.parse(data.textContent), ...size, config},
+    {actions: false, renderer: 'svg', mode: 'vega-lite', defaultStyle: false, tooltip: {disableDefaultStyle: true}})
+    .catch(() => { // the picture stays
+      box.remove();
+      figure.classList.remove('live');
+    });
+}
 function show(k) {
   tabs.forEach((tab, i) => {
     tab.setAttribute('aria-selected', i === k);
     tab.tabIndex = i === k ? 0 : -1;
     panels[i].hidden = i !== k;
   });
+  panels[k].querySelectorAll('figure').forEach(enliven);
+  const tip = document.querySelector('#tip');
+  if (tip) tip.hidden = !panels[k].querySelector('.live');
   panels[k].querySelectorAll('.scroll, figure').forEach(box => {
     if (box.scrollWidth <= box.clientWidth || box.querySelector('.hint') ||
         box.nextElementSibling?.className === 'hint') return;
