@@ -21,6 +21,7 @@ from scipy.special import expit, log_ndtr, logit, logsumexp
 from sklearn.datasets import fetch_openml
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from .core import documented
 
 # %% ../nbs/26_datasets.ipynb #8ee46cbe
 def _require(ok, name, value, allowed):
@@ -128,6 +129,7 @@ def _draw_people(counts, rng):
     return pd.DataFrame({c: np.array(values)[codes[c]] for c, (values, _) in _INCOME.items()})
 
 # %% ../nbs/26_datasets.ipynb #12dba42b
+@documented
 def make_income(
     n_samples:int=5000, # How many rows
     *,
@@ -157,6 +159,7 @@ def make_income(
 # %% ../nbs/26_datasets.ipynb #f466a1b5
 _LEAVES = set(_INCOME) - {q for _, parents in _INCOME.values() for q in parents} # Columns on which no other depends
 
+@documented
 def income_log_prob(
     X:pd.DataFrame, # Rows as `make_income` draws them, possibly with NaN in WH, Gain, Married or Region
     label:str, # `<200K` or `>=200K`
@@ -230,6 +233,7 @@ def _draw_fraud(label, n, rng):
     return frame
 
 # %% ../nbs/26_datasets.ipynb #4bbfec58
+@documented
 def make_fraud(
     n_samples:int=284_807, # How many rows
     *,
@@ -262,6 +266,7 @@ def _log_amount(amount, mean, sd):
         b = log_ndtr(np.where(flip, -high, low))
         return a + np.log1p(-np.exp(b - a))
 
+@documented
 def fraud_log_prob(
     X:pd.DataFrame, # Rows as `make_fraud` draws them
     label:int, # 0 or 1
@@ -381,6 +386,7 @@ DATASETS = dict(
         'Class', 3560, 'b19e6c8f747567ad5b9b20d84533e305b36ceca00d5b3820d98963ba5d0e1659',
         'OpenML, sick', openml=38, adapt=_adapt_sick))
 
+@documented
 def dataset_names() -> list[str]: # Names that `load_dataset` knows
     "Names of the ten tables, in the order of this package's registry."
     return list(DATASETS)
@@ -440,6 +446,7 @@ def _no_file(name, folder, table):
                              "github.com/nphdang/ImbLLM) and name its folder with data_dir or IMBLLM_DATA.")
 
 # %% ../nbs/26_datasets.ipynb #2df7eb56
+@documented
 def load_dataset(
     name:str, # One of `dataset_names()`
     data_dir:str|Path|None=None, # Folder with `<name>.csv`; the variable `IMBLLM_DATA` if None
@@ -486,6 +493,7 @@ def _cut(y_train, q, rng):
     return rng.permutation(rarest)[n_keep:]
 
 # %% ../nbs/26_datasets.ipynb #639eb1d1
+@documented
 def train_test_cut(
     X:pd.DataFrame, # Features
     y:pd.Series, # Labels, two classes or more

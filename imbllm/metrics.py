@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
-from .core import LazyModule
+from .core import LazyModule, documented
 from .schema import EmptyTableError, as_python, encode_nearest, infer_schema
 from .tables import Space
 
@@ -63,6 +63,7 @@ def _probability_scores(y, p, rare):
         brier=brier_score_loss(y, p, labels=classes))
 
 # %% ../nbs/23_metrics.ipynb #c9493429
+@documented
 def classification_scores(
     y:np.ndarray, # True classes as codes, `(n,)` in 0 to k - 1
     p:np.ndarray, # Probabilities of the classes, `(n, k)`
@@ -103,6 +104,7 @@ def in_one_space(
 # %% ../nbs/23_metrics.ipynb #ec917f38
 DIRECTIONS = "synthetic to real", "real to synthetic"
 
+@documented
 def dcr(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows to which the distance is taken, `(n, d)`
@@ -125,6 +127,7 @@ def dcr(
 # %% ../nbs/23_metrics.ipynb #b20d1c61
 def _ratio(first, second): return np.divide(first, second, out=np.ones_like(first), where=second > 0)
 
+@documented
 def nndr(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows to which the distance is taken, `(n, d)`, at least two
@@ -144,6 +147,7 @@ def _stretched(d): return (d - d.min()) / (np.ptp(d) or 1)
 
 def _within(d, alpha=.2): return float((d <= alpha).mean())
 
+@documented
 def close_probability(
     real:pd.DataFrame, # Minority rows, `(n, d)`: unseen ones, or the paper's, of the training part before the cut
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -163,6 +167,7 @@ def close_probability(
     return _within(_stretched(d) if scale == "run" else d, alpha)
 
 # %% ../nbs/23_metrics.ipynb #87f4340b
+@documented
 def coverage(
     real:pd.DataFrame, # Minority rows, `(n, d)`: unseen ones, or the paper's, of the training part before the cut
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -189,6 +194,7 @@ def _balls(space, r, s, radius, inside):
         near[rows] = D.min(1)
     return balls, near
 
+@documented
 def prdc(
     real:pd.DataFrame, # Real rows, `(n, d)`
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -238,6 +244,7 @@ def _euclidean(reference, *frames):
     if reference is None: reference = pd.concat(frames, ignore_index=True)
     return Space(reference.schema if isinstance(reference, Space) else reference, "euclidean")
 
+@documented
 def diversity_scores(
     synthetic:pd.DataFrame, # New minority rows, `(m, d)`
     unseen:pd.DataFrame, # Minority rows that the method never saw, `(n, d)`
@@ -354,6 +361,7 @@ def _check_price(n_rare, given, name):
                      f"a learning curve needs 8 rows or more, and the sampler 2 to all but one of them.")
 
 # %% ../nbs/23_metrics.ipynb #31d04df1
+@documented
 def exchange_rate(
     sampler, # Sampler with `fit_resample`, such as `ImbLLM` or any of imbalanced-learn
     X:pd.DataFrame, # Table, `(n, d)`
@@ -409,6 +417,7 @@ def _trained_scorer(estimator, Z, labels, rare, scoring, seed):
         return classification_scores(labels[test], p, rare)[scoring]
     return score
 
+@documented
 def exchange_rate_of_rows(
     X:pd.DataFrame, # Real rows that the new ones come from, `(n, d)`
     y, # Their labels, `(n,)`
@@ -470,6 +479,7 @@ def _unseen_pairs(real, new, sizes):
             out[a, b] = (there & ~np.isin(new[:, a] * sizes[b] + new[:, b], known)).mean()
     return out
 
+@documented
 def impossible_pairs(
     real:pd.DataFrame, # Real rows, `(n, d)`
     new:pd.DataFrame, # New rows, `(m, d)`

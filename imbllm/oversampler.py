@@ -10,7 +10,7 @@ import html
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 import numpy as np
@@ -20,7 +20,7 @@ from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
 from scipy import sparse
 from scipy.special import expit, logsumexp, softmax
-from sklearn.base import clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -355,21 +355,21 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def __init__(self, *,
         llm:str|os.PathLike|None=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
         preset:str|None=None, # Defaults of the others: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
-        condition:str|None=None, # Prompt: `"yx"` label and a random feature, `"y"`, `"x"`, `"borderline"` rest of a row
-        permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
-        finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
-        temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
+        condition:str|None=None, # Prompt: `"yx"` (default) label and feature, `"y"`, `"x"`, `"borderline"` part of row
+        permutation:str|None=None, # Order of the fields: `"fix_y"` (default), `"permute_xy"`, or another
+        finetune_on:str|None=None, # `"major+minor+interpolate"` (default, equal parts), `"minor+interpolate"`, ...
+        temperature:float|None=None, # Of sampling, by default 1: above 1 more varied, below 1 more typical
         candidates:int|None=None, # Rows to draw for each kept one; by default 4, fewer in long rows and large requests
-        verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
+        verify:str|ClassifierMixin|None=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"`, or your own
         drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
-        epochs:int|None=None, # Passes over real and interpolated rows
+        epochs:int|None=None, # Passes over real and interpolated rows; default: 150 updates, or more in large tables
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
-        categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
-        exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
-        relations="auto", # Rules between columns: found, unless the preset has none; `"find"`, a list, or None
-        sampling_strategy="auto", # Which classes get how many rows: share, `{class: number}`, list of classes
-        random_state=None, # Seed: a whole number, a NumPy RandomState, or None for other rows at each fit
+        categorical_features:Sequence|None=None, # Numeric columns to treat as categories: names, positions or mask
+        exclude:Sequence|dict|None=None, # Columns to skip: names, positions, a mask; `{name: "key"/"missing"/"drop"}`
+        relations:str|list|None="auto", # Rules between columns: `"auto"` (only without a preset), `"find"`, list, None
+        sampling_strategy:str|float|dict|list="auto", # Rows of the classes: a share, `{class: number}`, list of classes
+        random_state:int|np.random.RandomState|None=None, # Seed; None: other rows at each fit
         device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
         n_jobs:int|None=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
         verbose:int=1, # Progress bars: 0 none, 1 not inside pipelines, searches and workers of joblib, 2 always

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score, roc_curve
+from .core import documented
 from .metrics import dcr, in_one_space
 
 # %% ../nbs/24_privacy.ipynb #11e5a923
+@documented
 def copies(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows that may have been copied, `(n, d)`
@@ -43,6 +45,7 @@ def _nearer(D, splits):
     return ((among > 0).sum(0) + (among == count).sum(0)) / 2
 
 # %% ../nbs/24_privacy.ipynb #d21ce3ec
+@documented
 def dcr_share(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -71,6 +74,7 @@ def dcr_share(
                 p=float(np.mean(total >= total[0])))
 
 # %% ../nbs/24_privacy.ipynb #1d43167e
+@documented
 def near_copies(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -96,6 +100,7 @@ def _single_values(rows, others):
 
 def _share_of(pairs, there): return float(np.mean([pair in there for pair in pairs])) if pairs else np.nan
 
+@documented
 def rare_values(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -121,6 +126,7 @@ def _check_scores(name, s):
                          f"got an array of shape {s.shape} with {np.isnan(s).sum()} NaN.")
 
 # %% ../nbs/24_privacy.ipynb #2ff364bb
+@documented
 def membership_attack(
     members:np.ndarray, # Scores of rows that the method saw, `(n,)`, higher for a supposed member: log-likelihoods, say
     others:np.ndarray, # Scores of rows of the same kind that it never saw, `(l,)`
@@ -164,6 +170,7 @@ def _normal(shadows, which, seen_by):
     return mean, max(variance, 1e-12)
 
 # %% ../nbs/24_privacy.ipynb #5c6349d2
+@documented
 def lira(
     target:np.ndarray, # Log-likelihoods of rows under the model that is attacked, `(n,)`
     shadows:np.ndarray, # And under `k` models that the attacker trained, `(k, n)`
@@ -189,6 +196,7 @@ def lira(
 # %% ../nbs/24_privacy.ipynb #511f7450
 def _prefixed(prefix, scores): return {f"{prefix}_{name}": v for name, v in scores.items()}
 
+@documented
 def privacy_scores(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.utils.multiclass import check_classification_targets
-from .core import LazyModule
+from .core import LazyModule, documented
 from .discovery import LEVEL
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
@@ -595,6 +595,7 @@ def _check_k(k, most, what):
         raise ValueError(f"k must be at least 1 and {what}; got {k!r}.")
 
 # %% ../nbs/19_tables.ipynb #13032a1e
+@documented
 class Space:
     """Where rows of mixed types have distances: the share of columns that differ (Gower, 1971), or Euclidean ones.
 
