@@ -8,9 +8,9 @@ near its end, where files get their names. A killed job starts again in the same
 with a final name must be complete, and no finished file may be missing. At the end the files must equal those of an
 undisturbed run.
 
-As root on Linux, the same writers also meet a full and a read-only file system. They must raise one clear error and
-leave the old files untouched and the object usable, and the same call must work once there is room. The kernel also
-kills workers of `sample(n_jobs=2)` and of a benchmark grid for lack of memory: the result must be that of one process.
+As root on Linux, the same writers also meet a full and a read-only file system. They must raise one clear error, and
+leave the old files untouched and the object usable. The same call must work once there is room. The kernel also kills
+workers of `sample(n_jobs=2)` and of a benchmark grid for lack of memory: the result must be that of one process.
 `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv.
 Jobs run in forks of this process; needs a Unix system.
 """
