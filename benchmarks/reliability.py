@@ -203,8 +203,8 @@ def writers(home, model):
                 bench=lambda d: bench(d / "bench", home))
 
 def bad_disks(home):
-    """Each writer on a full and on a read-only file system: yields what was tried, the error, and whether the old files
-    were left, and the same call works once there is room."""
+    """Each writer on a full and on a read-only file system. Yields the attempt, the error, and True if the old files
+    are left and the same call works once there is room."""
     model = ImbLLM.load(home / "model")
     expected = model.sample(5, random_state=0)
     for kind in ["full", "read-only"]:
@@ -246,8 +246,8 @@ def join(procs):
     time.sleep(.5)
 
 def out_of_memory(home):
-    """Both workers of a parallel job get too little memory for the package alone: yields what was tried, the warnings,
-    and whether the result is that of one process."""
+    """Both workers of a parallel job get too little memory for the package alone. Yields the attempt, the warnings, and
+    True if the result is that of one process."""
     model = ImbLLM.load(home / "model")
     def cells(name, n_jobs):
         bench(home / name, home, METHODS[:2], n_jobs)

@@ -589,7 +589,7 @@ def _solved_for(r, i):
 _RATES = 12 # columns that are tried as rates, those with the fewest values
 
 def _find_rates(search, positive, done):
-    "Products of positive columns in which one more enters as 1 - x or 1 + x, in hundredths or not, as a discount does."
+    "Products of positive columns with one more column as 1 - x or 1 + x, in hundredths or not, such as a discount."
     out = []
     scales = {j: search.cells.scale(j) for j in search.columns}
     rates = [j for j, s in scales.items() if s is not None and s.sort == "number" and s.low >= 0 and s.high <= 100]

@@ -116,7 +116,7 @@ def relink(text, folder):
 
 
 def strip_directives(cell):
-    "Leave out the `#|` lines of a cell, or all of its code if they ask for that; tables without a look of their own."
+    "Remove the `#|` lines of a cell, or all of its code if they ask for that. Tables lose their own style."
     if cell.cell_type != "code": return
     hidden = re.search(r"^#\|\s*echo:\s*false", cell.source, re.M)
     cell.source = "" if hidden else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
