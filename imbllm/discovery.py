@@ -416,7 +416,7 @@ def _support_of_limit(search, parts, limit, constant):
     return min(support)
 
 def _is_binding(parts, room):
-    "Do rows come close to a limit, as they do to a rule and not to a mere habit, and are all parts larger than that?"
+    "Do rows come close to a limit, as under a rule and unlike under a habit? Are all parts larger than that?"
     spread = parts.std(1)
     least = np.sort(room)[:max(5, len(room) // 20)]
     close = least.mean() <= .75 * least[-1] # evenly spread room has half, the tail of a bell more
@@ -489,7 +489,7 @@ def _find_sums(search, skip):
     return out
 
 def _sum_of(search, X, independent, i, usable):
-    "The sum that column `i` is, or None if it is none in all rows, or by chance."
+    "The sum that equals column `i`, or None if some row breaks it, or if chance explains it."
     scale = search.cells.scale(usable[i])
     x = X[:, i]
     A = np.c_[X[:, independent], np.ones(len(X))]
@@ -589,7 +589,7 @@ def _solved_for(r, i):
 _RATES = 12 # columns that are tried as rates, those with the fewest values
 
 def _find_rates(search, positive, done):
-    "Products of positive columns in which one more enters as 1 - x or 1 + x, in hundredths or not, as a discount does."
+    "Products of positive columns with one more column as 1 - x or 1 + x, in hundredths or not, such as a discount."
     out = []
     scales = {j: search.cells.scale(j) for j in search.columns}
     rates = [j for j, s in scales.items() if s is not None and s.sort == "number" and s.low >= 0 and s.high <= 100]
@@ -816,7 +816,7 @@ def _untangled(formulas):
 def stated_keys(
     relations, # What the user set
 ) -> list: # Names of the columns of each key; `"auto"` among them for those that look like keys
-    "Columns that are keys by what a user said: those of each `Key`, or those that look like keys."
+    "Columns that are keys by the user's choice: those of each `Key`, or those that look like keys."
     if relations is None: return []
     if isinstance(relations, str): return ["auto"]
     return ["auto" if isinstance(r, str) else r.columns for r in relations if isinstance(r, (str, Key))]

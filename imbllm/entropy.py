@@ -58,7 +58,7 @@ def shannon(
 ): # Entropy in nats, a float or an array without that axis
     """Shannon's entropy in nats of a distribution, or of each along `axis`.
 
-    Raises `ValueError` for what is no distribution.
+    Raises `ValueError` for an invalid distribution.
     """
     return entr(_distribution("p", p, axis)).sum(axis)
 
@@ -69,7 +69,7 @@ def temper(
 ) -> np.ndarray: # Tempered probabilities, of the same shape
     """Distributions proportional to p^(1 / temperature) along the last axis.
 
-    Raises `ValueError` for what is no distribution, and unless `temperature` is above 0. Source: Eq. 2 of the paper.
+    Raises `ValueError` for an invalid distribution, and unless `temperature` is above 0. Source: Eq. 2 of the paper.
     """
     _check_temperature(temperature)
     with np.errstate(divide="ignore"): log = np.log(_distribution("p", p, -1)) / temperature
@@ -82,7 +82,7 @@ def jensen_gap(
 ) -> float: # Nats
     """Entropy of a mixture less the mean entropy of its `k` components, in nats: what an outcome says of its component.
 
-    It is between 0 and the entropy of the weights. Raises `ValueError` for what is no distribution.
+    It is between 0 and the entropy of the weights. Raises `ValueError` for an invalid distribution.
     """
     w = _distribution("weights", weights)
     c = _distribution("components", components, -1)
@@ -120,7 +120,7 @@ def joint_fields(
 ): # Field model: function of rows `(n, d)`, an order `(d,)` and a temperature; log-probabilities `(n, d)` by place
     """The field model of a joint distribution: each field given those before it, tempered.
 
-    Raises `ValueError` for what is no distribution.
+    Raises `ValueError` for an invalid distribution.
     """
     p = _distribution("p", p)
     def fields(rows, order, temperature=1.):

@@ -311,8 +311,8 @@ def walk(self:Grammar,
 ) -> _Walk: # What is there, or None
     """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit it.
 
-    Returns its `code`, its `text` if it is a spelled number, its number of ids (`length`), and the `choices` `[(place,
-    state, branch)]` that lead to it. What follows an open-ended value may be anything.
+    Returns its `code`, its `text` if it is a spelled number, and its number of ids (`length`). The `choices` `[(place,
+    state, branch)]` lead to it. What follows an open-ended value may be anything.
     """
     branch_of, after, codes, chars = self._lists
     forced = _piece(self.entry_runs, j)[len(self.codec.prefix[j]):]

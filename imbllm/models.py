@@ -38,7 +38,8 @@ _DRAWS = {"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_
           "trunc_normal_", "orthogonal_", "rand", "randn", "randint", "multinomial"}
 
 class Seeded(TorchFunctionMode):
-    """Inside this context, what the thread draws with torch comes from generators that start at `seed`, one per device.
+    """Inside this context, the thread's random draws in torch come from generators that start at `seed`, one per
+    device.
 
     The numbers equal those after `torch.manual_seed(seed)`. The global generator is neither seeded nor used.
     """
@@ -130,7 +131,7 @@ def key_dropout(
 ATTENTION = "imbllm_packed"
 
 def _written_attention(module, query, key, value, attention_mask, scaling=None, dropout=0., **kwargs):
-    "Causal attention with masks `(b, 1, t, t)` of what may be seen, or None; `(b, t, heads, size)`."
+    "Causal attention with masks `(b, 1, t, t)` of the visible tokens, or None; `(b, t, heads, size)`."
     shared = query.shape[1] // key.shape[1] # heads that share their keys and values
     key, value = (v.repeat_interleave(shared, 1) for v in (key, value))
     ones = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool)

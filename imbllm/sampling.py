@@ -170,7 +170,7 @@ def decode_scored(
     a number comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that
     of the written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied
     column is either observed or computed from the others. A computed one has the nearest code and its own text. Source:
-    Eq. 2 of the paper, renormalised on what the grammar admits.
+    Eq. 2 of the paper, renormalised on the admitted tokens.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device
@@ -281,7 +281,7 @@ def field_log_probs(
     `decode_rows` would write it.
 
     It is 0 for the first `given` fields and for omitted fields, and -inf for a value that the grammar does not admit.
-    Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
+    Source: Eq. 1 and 2 of the paper, renormalised on the admitted tokens.
     """
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
     if next(model.parameters()).device.type == "cuda":

