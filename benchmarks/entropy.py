@@ -3,10 +3,11 @@
     IMBLLM_DATA=folder python benchmarks/entropy.py --out FOLDER [--seeds 0 1 2] [--tables german car ...] [--rows 1500]
 
 Writes results/entropy.csv and results/entropy_settings.csv. A cell is a table and a seed. It fits six embedded models
-on a fifth of the training minority, estimates the entropies of their rows, and measures coverage and average precision
-of rows in eleven settings. FOLDER stores the cells, and finished ones are not measured again. An interval of a single
-cell covers the sampling of rows from fitted models. An interval over all tables (`table` is "all") is a bootstrap over
-tables, so it covers fits and tables. Entropies are in nats per row, under the order in which the row was written.
+on a fifth of the training minority and estimates the entropies of their rows. It also measures coverage and average
+precision of rows in eleven settings. FOLDER stores the cells, and finished ones are not measured again. An interval of
+a single cell covers the sampling of rows from fitted models. An interval over all tables (`table` is "all") is a
+bootstrap over tables, so it covers fits and tables. Entropies are in nats per row, under the order in which the row was
+written.
 """
 import json, time
 from itertools import product

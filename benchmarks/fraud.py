@@ -2,10 +2,10 @@
 
     python benchmarks/fraud.py [--earlier FOLDER] [--rows 20000] [--rare 100] [--sampled 20000] [--repeats 1]
 
-FOLDER is a checkout of an earlier commit. Each measurement is a separate process on one thread: seconds of `fit` with
-the defaults, and rows per second of `sample`, as the default chooses among candidates and with one. The earlier version
-writes a fortieth of the rows. A figure is the median over the repeats, and a ratio is the median of the ratios of
-consecutive runs.
+FOLDER is a checkout of an earlier commit. Each measurement is a separate process on one thread. It takes the seconds of
+`fit` with the defaults, and the rows per second of `sample`, with the default's candidates and with one. The earlier
+version writes a fortieth of the rows. A figure is the median over the repeats, and a ratio is the median of the ratios
+of consecutive runs.
 """
 import json, os, statistics, subprocess, sys, tempfile
 from importlib.metadata import version

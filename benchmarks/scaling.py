@@ -2,16 +2,16 @@
 
     python benchmarks/scaling.py [--axes "rows sampled" ...] [--sizes 1000 ...]
 
-Along each axis one size grows and the rest stays: rows sampled (`make_income`, in a stream, one candidate per row),
-rows trained on, columns (half of them numbers; 1,000 rows, 500 sampled), values of one categorical column (500 rows
-sampled). Each point is a process of its own, on one thread: seconds of fitting and of sampling, and the most memory
-that they held beyond the imports and the table. `columns, 150 rows` is the same with so few rows, a tenth of them rare.
-`text column` is a column of texts, all different, beside four others. `fraud` is `make_fraud` with so many rows, of
-which 100 are rare, or 492 of the whole table's; 20,000 rows are sampled as the default does: a student of the critic
-chooses each from three candidates.
-`fraud, balanced` is `fit_resample` of such a table, on all cores; its seconds are those of both together.
-`table` is the paper's ten tables (the folder that IMBLLM_DATA names), 2,000 rows sampled of each, whose size is the
-number of columns, the label included: a field is a step.
+Along each axis one size grows and the rest stays. The axes are sampled rows (`make_income`, in a stream, one candidate
+per row) and training rows. Others are columns (half of them numbers; 1,000 rows, 500 sampled) and values of one
+categorical column (500 rows sampled). Each point is a separate process on one thread. It records processor seconds for
+fitting and for sampling, which depend little on other work on the machine. It also records their peak memory beyond the
+imports and the table. `columns, 150 rows` is the same with so few rows, a tenth of them rare. `text column` is a column
+of texts, all different, beside four others. `fraud` is `make_fraud` with that many rows, 100 of them rare (492 in the
+whole table). 20,000 rows are sampled as by default: a student of the critic chooses each from three candidates. `fraud,
+balanced` is `fit_resample` of such a table, on all cores; its seconds are those of both together. `table` is the
+paper's ten tables (the folder that IMBLLM_DATA names), with 2,000 sampled rows each. The size is the number of columns
+with the label, because a field is a step.
 """
 import resource
 import time
@@ -74,11 +74,11 @@ def measure(axis, size):
     before = peak()
     if n is None: return dict(axis=axis, size=size) | balanced(X, y) | dict(gib=peak() - before)
     sampler = ImbLLM(random_state=0, verbose=0, n_jobs=1, candidates=None if axis == "fraud" else 1)
-    start = time.perf_counter()
+    start = time.process_time()
     sampler.fit(X, y)
-    middle = time.perf_counter()
+    middle = time.process_time()
     rows = sum(map(len, sampler.sample_stream(n, random_state=0)))
-    seconds = dict(fit_seconds=middle - start, sample_seconds=time.perf_counter() - middle, gib=peak() - before)
+    seconds = dict(fit_seconds=middle - start, sample_seconds=time.process_time() - middle, gib=peak() - before)
     if axis == "table": axis, size = f"table {size}", X.shape[1] + 1
     return dict(axis=axis, size=size, rows=rows) | seconds
 
@@ -91,7 +91,7 @@ def main():
             try: row = apart(__file__, "measure", axis, size)
             except RuntimeError as e: row = dict(axis=axis, size=size, error=str(e).splitlines()[-1])
             print(row, flush=True)
-            if axis == "table" and "error" in row: continue # the table is not at hand, so that its size cannot be told
+            if axis == "table" and "error" in row: continue # the table is missing, so its size is unknown
             keys = ["axis"] if axis == "table" else ["axis", "size"] # a table's size is not what it was named by
             save([row | stamped("scaling.py")], path, keys, "%.4g", sort=["axis", "size"])
 

@@ -2,22 +2,22 @@
 
     pip install -e '.[bench]' && python benchmarks/speed.py [--quick] [--device cpu] [--repeats 3]
 
-Both run on the same machine with the same rows and shape of model: a randomly initialised model of distilgpt2's shape
-with GPT-2's vocabulary (the folder that IMBLLM_GPT2 names, or shared/tokenizers/gpt2 beside the project). Each
-measurement is a separate process, ours and the peer's in turns. A figure is the median over them, and a ratio is the
-median of the ratios of consecutive runs.
+Both run on the same machine with the same rows and shape of model. The model has distilgpt2's shape, random weights,
+and GPT-2's vocabulary (the folder that IMBLLM_GPT2 names, or shared/tokenizers/gpt2 in the project's parent folder).
+Each measurement is a separate process, ours and the peer's in turns. A figure is the median over them, and a ratio is
+the median of the ratios of consecutive runs.
 
-Training: full rows per second of the german table (of `make_income` if it is absent), in batches of 32, by the median
-time between two updates. Sampling: after 200 updates of 8 rows of `make_income` for both (learning rate 5e-4), valid
-rows per second among 400 candidates; a row is valid if it has every column, observed categories, and numbers in the
-observed range. Memory: the peak of the process in training, minus its memory before the model was created.
+Training: full rows per second of the german table (of `make_income` without it), in batches of 32, by the median time
+per update. Sampling: valid rows per second among 400 candidates, after 200 updates of 8 rows of `make_income` for both
+(learning rate 5e-4). A valid row has every column, observed categories, and numbers in the observed range. Memory: the
+peak of the process in training, minus its memory before the model was created.
 
-Then the limits of the machine. Operations of a training step per second (GPT-2's 6 per weight and token, plus
-attention) are compared with those of large matrix products, and bytes that a decoding step must read with those of a
-memory copy. torch's profiler shows where the time of training and of sampling goes.
+Then the limits of the machine. We compare the operations of a training step per second (GPT-2's 6 per weight and token,
+plus attention) with those of large matrix products. We compare the bytes that a decoding step must read with those of a
+memory copy. The profiler of torch shows the parts of the time of training and of sampling.
 
-`--quick` measures training and sampling once, after 120 updates, and writes nothing; its last line is `train_ratio=X
-sample_ratio=Y valid=Z`, where valid is our share of valid rows. If no row of the peer is valid, Y assumes one.
+`--quick` measures training and sampling once, after 120 updates, and writes nothing. Its last line is `train_ratio=X
+sample_ratio=Y valid=Z`; valid is our share of valid rows. If no row of the peer is valid, Y assumes one.
 benchmarks/tried/parts.py measures the contribution of each part of ours.
 """
 import json, os, platform, re, resource, sys, tempfile, time

@@ -64,11 +64,11 @@ def measured(name, where, seed):
     rows, score, student = drawn(sampler, source, task.wanted)
     frame = rows_to_frame(model.columns, rows).iloc[:, 1:]
     marks = model.missing(rows.codes)
-    said = {"critic": score, "student": student(model.numbers(rows))}
-    arms = [("nothing", 0), ("anyone", 1)] + [(who, k) for who in said for k in range(2, MOST + 1)]
+    scores = {"critic": score, "student": student(model.numbers(rows))}
+    arms = [("nothing", 0), ("anyone", 1)] + [(who, k) for who in scores for k in range(2, MOST + 1)]
     records = []
     for who, k in arms:
-        kept = [chosen(said.get(who, score), k, task.wanted, sampler.settings.critic_strength, marks, draw)
+        kept = [chosen(scores.get(who, score), k, task.wanted, sampler.settings.critic_strength, marks, draw)
                 for draw in range(DRAWS)] if k else [[]]
         found = [task.scores(frame.iloc[some])["average_precision"] for some in kept]
         records.append(dict(judge=who, candidates=k, average_precision=np.mean(found)))

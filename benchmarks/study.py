@@ -1,5 +1,5 @@
-"""Common parts of the studies in this folder: the command line, the files of results, cells that are measured once, and
-the scoring of new rows. Each other script is a grid over these."""
+"""Common parts of the studies in this folder: command line, files of results, cells that are measured once, scores of
+new rows. Each other script is a grid over these."""
 import argparse, io, json, subprocess, sys, warnings
 from pathlib import Path
 

@@ -2,11 +2,10 @@
 
     IMBLLM_DATA=folder python benchmarks/taptap.py [--tables german adult sick bank] [--seeds 0 1 2]
 
-Protocol as in `imbllm bench`: q = 0.2, XGBoost, the embedded model, as many new rows as the largest class has more
-than the rarest. This package's TapTap has the label in its training text and in its prompt; a classifier checks each
-row, and rows that it does not label as minority are drawn again. Its scores on the same splits are in
-`results/benchmark.csv`, and so are those of GReaT: the same model and prompt without the classifier. Here `variant`
-is
+Protocol as in `imbllm bench`: q = 0.2, XGBoost, the embedded model, and enough new rows to make the rarest class as
+large as the largest. This package's TapTap has the label in its training text and in its prompt. A classifier checks
+each row; rows that it does not label as minority are drawn again. Its scores on the same splits are in
+`results/benchmark.csv`, and so are those of GReaT: the same model and prompt without the classifier. Here `variant` is
 
 - `Imbalance`: no new rows;
 - `kept under the classifier's label`: the model and the prompt of TapTap, but no row is rejected, and each row gets

@@ -190,8 +190,8 @@ class CTGAN(_ClassSampler):
     """CTGAN (Xu et al., 2019) of the package `ctgan`, fitted to the rows of each class that grows, in a separate
     process.
 
-    Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent, and `ValueError` for missing numbers and
-    for dates, naming the column, and for a class with a single row.
+    Frames and arrays `(n, d)`. Raises `ImportError` if the package is absent. Raises `ValueError` for missing numbers
+    and for dates, naming the column, and for a class with a single row.
     """
     _model = 'CTGAN'
     _parameter_constraints = {**_ClassSampler._parameter_constraints,
@@ -224,7 +224,7 @@ def _lattice(
 
     The printed decimals, if a float holds as many (the largest number times 10^decimals is below 2^53). Otherwise the
     smallest number at which rounding changes every number by at most a billionth of a step or four units in its last
-    place: numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
+    place. So numbers like 0.1 + 0.2 have one decimal. Raises `ValueError` for a column without a number.
     """
     x = np.unique(pd.Series(x).dropna().to_numpy(dtype=float))
     if not x.size: raise ValueError("x has no number; a lattice needs one at least.")
@@ -477,23 +477,23 @@ def _smote_nc(random_state, categorical, llm, **settings):
 
 def _rounded(make): return lambda **settings: RoundToTable(make(**settings))
 
-_LETTER = { # what `preset="paper"` changes about the other methods: they write freely, and new rows replace the given
+_PAPER = { # what `preset="paper"` changes about the other methods: they write freely, and new rows replace the given
     'GReaT': dict(prompts='drawn'), 'TapTap': dict(prompts='drawn'), 'Pred-LLM': dict(prompts='quota')}
 
-def _to_the_letter(kind, llm, settings):
+def _paper_settings(kind, llm, settings):
     "Settings of another method as its own paper and this one have it: its own prompts, the paper's everything else."
     name = {GReaT: 'GReaT', TapTap: 'TapTap', PredLLM: 'Pred-LLM'}.get(kind)
-    known = ', '.join(['ImbLLM', *_LETTER])
+    known = ', '.join(['ImbLLM', *_PAPER])
     if name is None: raise TypeError(f"preset='paper' is for {known}; {kind.__name__} needs the grammar")
     free = {} if settings.get('llm', llm) == 'embedded' else dict(constrained=False, trim_vocabulary=False)
     own = {k: v for k, v in settings.items() if k != 'preset'}
-    return dict(keep_original=False, rarest_only=True) | _LETTER[name] | free | own
+    return dict(keep_original=False, rarest_only=True) | _PAPER[name] | free | own
 
 def _language_model(kind, **more):
     "Makes a sampler of this package."
     def make(random_state, categorical, llm, **settings):
         if 'sampling_strategy' in settings: raise TypeError("sampling_strategy cannot be set here")
-        if settings.get('preset') == 'paper' and kind is not ImbLLM: settings = _to_the_letter(kind, llm, settings)
+        if settings.get('preset') == 'paper' and kind is not ImbLLM: settings = _paper_settings(kind, llm, settings)
         own = llm == 'embedded' and 'preset' not in settings # the default, which a preset may change
         given = dict(llm=None if own else llm, n_jobs=1, verbose=0, budget=500, **more) | settings
         return kind(sampling_strategy='minority', random_state=random_state).set_params(**qualified(given))
@@ -550,8 +550,8 @@ def get_method(
     `relabel=True` keeps new rows under the label that XGBoost gives them, as the paper's published code does with those
     of TapTap.
 
-    Raises `ValueError` for a name that is not in `METHODS` (with the list), for an unknown preset, and for settings
-    that cannot be parsed or that the sampler lacks.
+    Raises `ValueError` for a name that is not in `METHODS`, and lists them. Also for an unknown preset, and for
+    settings that cannot be parsed or that the sampler lacks.
     """
     found = re.fullmatch(r'\s*([^()@]+?)\s*(?:@\s*(\w+))?\s*(?:\((.*)\))?\s*', name)
     method = {k.lower(): m for k, m in METHODS.items()}.get(found[1].lower()) if found else None

@@ -178,7 +178,7 @@ def _resampled(sampler, method, problem, memory, replaces):
 QUANTILES = np.linspace(0, 1, 101) # of the distances that a record keeps
 
 def _distances(new, unseen, seen, space):
-    """Quantiles of the distances from new rows to unseen and to seen ones, and from unseen rows to new ones, also
+    """Quantiles of the distances from new rows to unseen and to seen ones. Also from unseen rows to new ones, and
     Euclidean as in the paper."""
     euclidean = Space(space.schema, 'euclidean')
     found = dict(unseen=dcr(new, unseen, space), seen=dcr(new, seen, space),
@@ -263,12 +263,13 @@ def measure(
 ) -> dict: # What was measured, ready for JSON
     """Rebalance a table with a method, train the classifiers, and score them on the test part.
 
-    Returns `scores` of each classifier, the `diversity` of the new rows, and quantiles of distances, `dcr`. These go to
-    `unseen` and to `seen` rows, `from_unseen` rows to new ones, and Euclidean, `from_unseen_euclidean` (none for fewer
-    than three minority rows to test on). Then the number of `new_rows`, the `valid` share, the mean share with a pair
-    of values that no training row has (`impossible_pairs`; of test rows `impossible_pairs_real`), and the seconds. With
-    `cell.exchange_rate`, each classifier has that, too: the number of further real rare rows that would raise its
-    average precision as much as the new ones, at most those that the cut removed. Passes on the errors of the method.
+    Returns `scores` of each classifier, the `diversity` of the new rows, and quantiles of distances, `dcr`. The
+    distances are to `unseen` and to `seen` rows, `from_unseen` rows to new ones, and `from_unseen_euclidean`. There are
+    none for fewer than three minority rows to test on. Then the number of `new_rows`, the `valid` share, and the
+    seconds. `impossible_pairs` is the mean share of new rows with a pair of values that no training row has,
+    `impossible_pairs_real` that of test rows. With `cell.exchange_rate`, each classifier also has the number of further
+    real rare rows that would raise its average precision as much. This number is at most that of the rows that the cut
+    removed. Passes on the errors of the method.
     """
     method = get_method(cell.method)
     problem = _Problem(cell, method.every_row)

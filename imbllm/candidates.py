@@ -23,7 +23,8 @@ from .fields import FieldLM, field_attention
 from .models import attention_weights
 from .permutation import permute
 from .sampling import decode_rows, decode_scored, field_log_probs, rows_log_prob, seeded_generator, write_rows
-from .schema import Column, ConditionError, UnknownValueError, _meant, as_cells, encode_nearest, number_text
+from .schema import Column, ConditionError, UnknownValueError, _comparable_cells
+from .schema import as_cells, encode_nearest, number_text
 from .serialization import Codec, Rows
 
 # %% ../nbs/16_candidates.ipynb #827192c1
@@ -93,7 +94,7 @@ def _given_number(col, value):
     cell = as_cells(col, pd.Series([value]))
     (code,), _ = encode_nearest(col, cell)
     low, high = col.native.iloc[[0, -1]].tolist()
-    if low <= _meant(col, cell).tolist()[0] <= high: return int(code), cell
+    if low <= _comparable_cells(col, cell).tolist()[0] <= high: return int(code), cell
     raise ConditionError(f"given: column {col.name!r} goes from {col.texts[0]} to {col.texts[col.n_present - 1]}; "
                          f"got {value!r}.")
 
@@ -125,7 +126,7 @@ def given_cell(
 def _bound(col, value):
     "A bound of a range as an exact number or date, which compares with the column's own; None stays None."
     if value is None: return None
-    try: return _meant(col, pd.Series([value])).tolist()[0]
+    try: return _comparable_cells(col, pd.Series([value])).tolist()[0]
     except UnknownValueError as e:
         raise ConditionError(f"given: column {col.name!r} is {col.kind}; {value!r} is no bound for it.") from e
 
@@ -481,9 +482,9 @@ class Student:
         self.tree = XGBRegressor(n_estimators=400, learning_rate=.1, subsample=.8, colsample_bynode=.5, random_state=0,
                                  n_jobs=1, enable_categorical=True, feature_types=types)
         self.tree.fit(numbers[~held], score[~held])
-        said = self(numbers[held])
-        varied = np.ptp(said) and np.ptp(score[held])
-        self.correlation = spearmanr(said, score[held]).statistic if varied else 0.
+        predicted = self(numbers[held])
+        varied = np.ptp(predicted) and np.ptp(score[held])
+        self.correlation = spearmanr(predicted, score[held]).statistic if varied else 0.
 
     def __call__(self, numbers): return self.tree.predict(numbers)
 

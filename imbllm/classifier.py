@@ -161,7 +161,7 @@ class Part:
         self.weight = weight
         self.sampler = sampler # not fitted yet
         self.rows = rows # does any arm want new rows?
-        self.said = {} # opinions on rows of the fold
+        self.cached = {} # opinions on rows of the fold
 
     @cached_property
     def rebalanced(self):
@@ -180,8 +180,8 @@ class Part:
 
     def once(self, name, ask, *args):
         "What `ask` says, asked once for all arms."
-        if name not in self.said: self.said[name] = ask(*args)
-        return self.said[name]
+        if name not in self.cached: self.cached[name] = ask(*args)
+        return self.cached[name]
 
     def _taken(self, X, codes, at):
         "Some rows, their codes and their weights; a new row has the mean weight of its class."
@@ -280,7 +280,7 @@ def validated_calibrator(log_p, codes, weight, fold):
     return fitted_calibrator(log_p, codes, weight)
 
 # %% ../nbs/22_classifier.ipynb #a0d79537
-class Said(ClassifierMixin, BaseEstimator):
+class FixedPredictions(ClassifierMixin, BaseEstimator):
     "A classifier that returns its `X` as predictions, for scikit-learn's scorers."
     def __init__(self, classes=()): self.classes = classes
 
@@ -310,7 +310,7 @@ def label_score(
     scorer = get_scorer(scoring)
     more = {} if weight is None else dict(sample_weight=weight)
     def scored(y, pred):
-        try: return scorer(Said(classes), classes[pred], classes[y], **more)
+        try: return scorer(FixedPredictions(classes), classes[pred], classes[y], **more)
         except AttributeError as e:
             raise ValueError(f"scoring={scoring!r} scores probabilities; a threshold needs a score of labels, such as "
                              "'f1' or 'balanced_accuracy'.") from e
@@ -509,7 +509,7 @@ def without_excluded(X, sampler):
     excluded = tables.Excluded.of(frame, sampler.exclude).with_keys(frame, stated_keys(sampler.settings.relations))
     if not excluded.columns: return X, sampler
     categorical = column_names(frame, sampler.categorical_features, "categorical_features")
-    X = frame.iloc[:, excluded.learnt(frame.shape[1])]
+    X = frame.iloc[:, excluded.kept(frame.shape[1])]
     return X, sampler.set_params(exclude=None, categorical_features=[c for c in X if c in categorical] or None)
 
 def weighted_rows(X, y, weight):

@@ -123,7 +123,7 @@ def _reading(args, *paths):
 def _listing(words, n=20):
     return ", ".join(map(repr, words[:n])) + (f" and {len(words) - n} more" if len(words) > n else "")
 
-def _meant(name, names):
+def _suggestion(name, names):
     "A question that suggests the most similar of `names`; empty if none is similar."
     same = [n for n in names if n.strip().casefold() == name.strip().casefold()]
     near = same or difflib.get_close_matches(name, names, 1)
@@ -140,7 +140,7 @@ def _no_column(table, name):
     "What to say of a column that is not there; another separator may be the cause."
     seen = f"{table.path} has no column {name!r}; its columns are {_listing(table.names)}."
     other = _other_separator(table)
-    if other is None: return seen + _meant(name, table.names)
+    if other is None: return seen + _suggestion(name, table.names)
     return f"{seen} Its fields seem to have the separator {other!r}: pass --sep {other!r}."
 
 # %% ../nbs/35_cli.ipynb #cbde15ce
@@ -154,7 +154,7 @@ def _check_asked(option, names, target, features):
         if name == target: raise ValueError(f"{option} names the target {name!r}; it is for the other columns.")
         if name not in features:
             raise ValueError(f"{option} names the column {name!r}, which the table does not have; it has "
-                             f"{_listing(features)} besides the target.{_meant(name, features)}")
+                             f"{_listing(features)} besides the target.{_suggestion(name, features)}")
 
 def _check_names(args, table):
     "Refuse names that the table does not have, or that contradict each other."
@@ -176,7 +176,7 @@ def _class_of(table, y, word, option="--strategy"):
     classes = y.unique().tolist()
     if label in classes: return label
     raise ValueError(f"{option} names the class {word!r}, which the column {y.name!r} does not have; its classes "
-                     f"are {_listing(sorted(classes))}.{_meant(word, list(map(str, classes)))}")
+                     f"are {_listing(sorted(classes))}.{_suggestion(word, list(map(str, classes)))}")
 
 def _check_sizes(sizes, counts):
     less = [label for label, n in sizes.items() if n < counts[label]]
@@ -206,7 +206,7 @@ def _check_cell(name, cell, there):
     values = sorted(map(str, there.unique()))
     if isinstance(cell, str) and cell not in values:
         raise ValueError(f"given: column {name!r} never had the value {cell!r}. Its values are "
-                         f"{', '.join(values[:20])}.{_meant(cell, values)}")
+                         f"{', '.join(values[:20])}.{_suggestion(cell, values)}")
     is_range = there.dtype.kind in "iuf" and not isinstance(cell, (str, bool)) and cell == cell
     if is_range and not there.min() <= cell <= there.max():
         raise ValueError(f"given: column {name!r} goes from {there.min()} to {there.max()}; got {cell}.")
@@ -364,7 +364,7 @@ def _stream(sampler, wanted, y, given):
 # %% ../nbs/35_cli.ipynb #80d6a7fc
 _NEW = "imbllm-" # beginning of the names of new parts
 _PER_PART = 50_000 # new rows in a part, at most
-_LEARNT = 20_000 # rows that are learned of each class that does not grow, if the user does not say how many
+_MOST_TRAINED = 20_000 # rows that are learned of each class that does not grow, if the user does not say how many
 
 def _given_parts(folder):
     "The Parquet files of a folder that are not ours."
@@ -472,7 +472,7 @@ def _plan(args, parts, wanted):
                       indent=1)
 
 def _check_folder(args, out, plan):
-    "Make the folder of new parts; what another plan has left there is removed, if the user says so."
+    "Make the folder of new parts; remove the files of another plan, if the user allows it."
     from imbllm.core import write_atomically
     own = out/"_imbllm"
     if (own/"plan.json").exists() and (own/"plan.json").read_text(encoding="utf-8") != plan:
@@ -488,7 +488,7 @@ def _check_folder(args, out, plan):
 
 def _fitted(args, parts, y, wanted, model):
     "Fit the sampler and save it in the folder `model`, if it is not there yet; gives the cells of `--given`."
-    part = parts.rows(_kept(y, wanted, args.by_parts or _LEARNT, args.seed))
+    part = parts.rows(_kept(y, wanted, args.by_parts or _MOST_TRAINED, args.seed))
     X = part.frame.drop(columns=args.target)
     y_part = part.frame[args.target]
     given = _given(args, part)
@@ -719,7 +719,7 @@ def _report(args):
     real = read_table(sources[0], **settings)
     if args.target not in real:
         raise ValueError(f"{sources[0]} has no column {args.target!r}; its columns are {_listing(list(real))}."
-                         f"{_meant(args.target, list(real))}")
+                         f"{_suggestion(args.target, list(real))}")
     from imbllm.report import report
     synthetic, *test = (read_table(path, real, **settings) for path in sources[1:])
     page = report(real, synthetic, args.target, *test, max_rows=args.max_rows, random_state=args.seed)
@@ -792,15 +792,15 @@ def _advised(args, X, y, scoring):
     "What is found of a table: by name, as JSON takes it, but for the classifier and the price."
     from imbllm.classifier import ImbLLMClassifier
     start = time.perf_counter()
-    def say(what):
+    def log(what):
         if not args.quiet: print(f"imbllm: {what}", file=sys.stderr)
     sampler = _sampler(args, "auto", list(X))
-    say(f"comparing ways to train, for up to {args.time_limit * 2 // 3} seconds")
+    log(f"comparing ways to train, for up to {args.time_limit * 2 // 3} seconds")
     limit = args.time_limit * 2 / 3
     model = ImbLLMClassifier(sampler=sampler.set_params(verbose=0), scoring=scoring, time_limit=limit,
                              random_state=args.seed).fit(X, y)
     rare = y.value_counts().idxmin()
-    say("pricing new rows")
+    log("pricing new rows")
     price = _priced(model, sampler, X, y, args.seed, args.time_limit - (time.perf_counter() - start))
     rule, threshold = _rule(model, rare)
     return model, price, dict(
@@ -1036,8 +1036,8 @@ def main(
 ) -> int: # Exit code
     """Run the command `imbllm`.
 
-    Returns the exit code: 0 for success, 1 for an unusable table or a file that cannot be written, 2 for an invalid
-    command, 130 after Ctrl-C. Errors are one line on standard error, and leave no file behind.
+    Returns the exit code. 0 means success, 1 an unusable table or a file that cannot be written, 2 an invalid command,
+    and 130 Ctrl-C. Errors are one line on standard error, and leave no file behind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

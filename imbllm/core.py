@@ -74,12 +74,12 @@ def _comments(obj):
 
 def _sections(obj):
     "The sections on parameters and result of a function or a class."
-    said = _comments(obj)
-    if not said: return
+    comments = _comments(obj)
+    if not comments: return
     signature = inspect.signature(obj)
     parameters = [p for name, p in signature.parameters.items() if name not in ("self", "cls")]
-    result = said.pop("return", "")
-    if said: yield _section("Parameters", [_parameter(p, said.get(p.name)) for p in parameters])
+    result = comments.pop("return", "")
+    if comments: yield _section("Parameters", [_parameter(p, comments.get(p.name)) for p in parameters])
     kind = _type_text(signature.return_annotation)
     if result: yield _section("Returns", [_entry(kind, result) if kind else result])
 

@@ -21,6 +21,7 @@ from scipy.special import expit, log_ndtr, logit, logsumexp
 from sklearn.datasets import fetch_openml
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from .core import documented
 
 # %% ../nbs/26_datasets.ipynb #8ee46cbe
 def _require(ok, name, value, allowed):
@@ -128,6 +129,7 @@ def _draw_people(counts, rng):
     return pd.DataFrame({c: np.array(values)[codes[c]] for c, (values, _) in _INCOME.items()})
 
 # %% ../nbs/26_datasets.ipynb #12dba42b
+@documented
 def make_income(
     n_samples:int=5000, # How many rows
     *,
@@ -137,9 +139,9 @@ def make_income(
 ) -> tuple[pd.DataFrame, pd.Series]: # Seven features, and the labels under the name `Income`
     """Draw an imbalanced mixed-type table of people from a known distribution.
 
-    Gives `X` with the columns Age (int), Edu (str), Occ (str), WH (float, hours a week in steps of 0.5), Gain (int),
-    Married (bool) and Region (str), and `y` with the strings `<200K` and `>=200K`. Exactly `minority_share` of the
-    rows, rounded, are in the minority, at least one row is in each class, and rows are shuffled. `missing` blanks cells
+    The columns of `X` are Age (int), Edu (str), Occ (str), WH (float, hours a week in steps of 0.5), Gain (int),
+    Married (bool), Region (str). `y` has the strings `<200K` and `>=200K`. Exactly `minority_share` of the rows,
+    rounded, are in the minority, at least one row is in each class, and rows are shuffled. `missing` blanks cells
     completely at random and leaves the rest of the table as it is. Equal arguments with an int `random_state` give
     equal tables. Raises `ValueError` for an argument out of range.
     """
@@ -157,6 +159,7 @@ def make_income(
 # %% ../nbs/26_datasets.ipynb #f466a1b5
 _LEAVES = set(_INCOME) - {q for _, parents in _INCOME.values() for q in parents} # Columns on which no other depends
 
+@documented
 def income_log_prob(
     X:pd.DataFrame, # Rows as `make_income` draws them, possibly with NaN in WH, Gain, Married or Region
     label:str, # `<200K` or `>=200K`
@@ -164,7 +167,7 @@ def income_log_prob(
     """Exact log-probability in nats of each row of `X` given its label, under the distribution of `make_income`.
 
     A row with a value that cannot occur has `-inf`. Missing cells in WH, Gain, Married and Region are summed out, so
-    the result is the probability of the other cells; a missing Age, Edu or Occ counts as impossible. Columns of `X`
+    the result is the probability of the other cells. A missing Age, Edu or Occ counts as impossible. Columns of `X`
     other than the seven features are ignored. Raises `ValueError` if a feature is missing or `label` is not one of the
     two.
     """
@@ -230,6 +233,7 @@ def _draw_fraud(label, n, rng):
     return frame
 
 # %% ../nbs/26_datasets.ipynb #4bbfec58
+@documented
 def make_fraud(
     n_samples:int=284_807, # How many rows
     *,
@@ -262,6 +266,7 @@ def _log_amount(amount, mean, sd):
         b = log_ndtr(np.where(flip, -high, low))
         return a + np.log1p(-np.exp(b - a))
 
+@documented
 def fraud_log_prob(
     X:pd.DataFrame, # Rows as `make_fraud` draws them
     label:int, # 0 or 1
@@ -381,6 +386,7 @@ DATASETS = dict(
         'Class', 3560, 'b19e6c8f747567ad5b9b20d84533e305b36ceca00d5b3820d98963ba5d0e1659',
         'OpenML, sick', openml=38, adapt=_adapt_sick))
 
+@documented
 def dataset_names() -> list[str]: # Names that `load_dataset` knows
     "Names of the ten tables, in the order of this package's registry."
     return list(DATASETS)
@@ -440,6 +446,7 @@ def _no_file(name, folder, table):
                              "github.com/nphdang/ImbLLM) and name its folder with data_dir or IMBLLM_DATA.")
 
 # %% ../nbs/26_datasets.ipynb #2df7eb56
+@documented
 def load_dataset(
     name:str, # One of `dataset_names()`
     data_dir:str|Path|None=None, # Folder with `<name>.csv`; the variable `IMBLLM_DATA` if None
@@ -450,10 +457,10 @@ def load_dataset(
     """Load one of the paper's ten tables from a folder, or else its public equivalent from OpenML.
 
     Looks for `<name>.csv` in `data_dir`, or in the folder that the variable `IMBLLM_DATA` names. Without that file,
-    `fetch` gets six of the tables from OpenML, with a warning if the number of rows is not that of Table I. `X` has the
+    `fetch` gets six of the tables from OpenML. It warns if the number of rows is not that of Table I. `X` has the
     numeric features first, then the categorical ones as strings; `y` holds strings. Raises `ValueError` for an unknown
-    name, for absent columns and, with `verify`, for a file with another SHA-256; `FileNotFoundError` if the folder does
-    not exist, or the file does not and there is nothing to fetch; `OSError` if fetching fails.
+    name, for absent columns and, with `verify`, for a file with another SHA-256. Raises `FileNotFoundError` without the
+    folder, or without the file if there is nothing to fetch. Raises `OSError` if fetching fails.
     """
     _require(isinstance(name, str) and name in DATASETS, 'name', name, f"one of {', '.join(DATASETS)}")
     table = DATASETS[name]
@@ -486,6 +493,7 @@ def _cut(y_train, q, rng):
     return rng.permutation(rarest)[n_keep:]
 
 # %% ../nbs/26_datasets.ipynb #639eb1d1
+@documented
 def train_test_cut(
     X:pd.DataFrame, # Features
     y:pd.Series, # Labels, two classes or more
@@ -497,8 +505,8 @@ def train_test_cut(
     two rows.
 
     Gives X_train, X_test, y_train and y_test with fresh indices. The test part equals that of scikit-learn's
-    `train_test_split` with the same `random_state`, for any `q`. Raises `ValueError` for a share out of range, for `X`
-    and `y` of different length, for a label that is missing and for fewer than two classes.
+    `train_test_split` with the same `random_state`, for any `q`. Raises `ValueError` for a share out of range, and for
+    `X` and `y` of different length. Also for a missing label, and for fewer than two classes.
     """
     X, y = pd.DataFrame(X), pd.Series(y)
     _check_split(X, y, q, test_size)

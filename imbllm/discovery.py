@@ -322,18 +322,18 @@ def _follows(a, b, strict, found, formulas, search):
         if (c, b) in found and (b, c) not in found and (c, a) not in found:
             if not strict or found[a, c][1] or found[c, b][1]: return True
     for r in formulas:
-        if isinstance(r, Sum) and _sum_says(r, a, b, strict): return True
-        if isinstance(r, SumAtMost) and _limit_says(search, r, a, b, strict): return True
+        if isinstance(r, Sum) and _sum_implies(r, a, b, strict): return True
+        if isinstance(r, SumAtMost) and _limit_implies(search, r, a, b, strict): return True
     return False
 
-def _limit_says(search, r, a, b, strict):
+def _limit_implies(search, r, a, b, strict):
     "Does `a + others <= b` say that `a <= b`, because the others are there and not negative?"
     if r.at[-1] != b or a not in r.at[:-1]: return False
     others = [j for j in r.at[:-1] if j != a]
     least = sum(search.cells.scale(j).low for j in others)
     return all(search.gaps[j] < 0 for j in others) and (least > 0 or not strict)
 
-def _sum_says(r, a, b, strict):
+def _sum_implies(r, a, b, strict):
     "Does a sum and the ranges of its columns say that `a <= b`?"
     if a not in r.at or b not in r.at: return False
     weights = dict(zip(r.at, [-1., *r.weights]))
@@ -388,7 +388,7 @@ def _parts_within(search, columns, limit):
             left = room - numbers.sum(0)
             there = ~np.isnan(left)
             if (left[there] < -slack).any() or there.sum() < 20: continue
-            if _bites(numbers[:, there], left[there]): yield parts
+            if _is_binding(numbers[:, there], left[there]): yield parts
 
 def _joined(sets):
     "The sets, those that share something as one."
@@ -407,7 +407,7 @@ def _support_of_limit(search, parts, limit, constant):
     slack = 1e-9 * np.abs(limit).max()
     total = numbers.sum(0)
     if (total > limit + slack).any() or constant and total.max() < .95 * limit[0]: return 0
-    if not _bites(numbers, limit - total): return 0
+    if not _is_binding(numbers, limit - total): return 0
     some = slice(None, 2000)
     numbers, limit = numbers[:, some], limit[some]
     total = total[some]
@@ -415,8 +415,8 @@ def _support_of_limit(search, parts, limit, constant):
     if not constant: support.append(-_log_matchings(total, limit + slack, False))
     return min(support)
 
-def _bites(parts, room):
-    "Do rows come close to a limit, as they do to a rule and not to a mere habit, and are all parts larger than that?"
+def _is_binding(parts, room):
+    "Do rows come close to a limit, as under a rule and unlike under a habit? Are all parts larger than that?"
     spread = parts.std(1)
     least = np.sort(room)[:max(5, len(room) // 20)]
     close = least.mean() <= .75 * least[-1] # evenly spread room has half, the tail of a bell more
@@ -489,7 +489,7 @@ def _find_sums(search, skip):
     return out
 
 def _sum_of(search, X, independent, i, usable):
-    "The sum that column `i` is, or None if it is none in all rows, or by chance."
+    "The sum that equals column `i`, or None if some row breaks it, or if chance explains it."
     scale = search.cells.scale(usable[i])
     x = X[:, i]
     A = np.c_[X[:, independent], np.ones(len(X))]
@@ -589,7 +589,7 @@ def _solved_for(r, i):
 _RATES = 12 # columns that are tried as rates, those with the fewest values
 
 def _find_rates(search, positive, done):
-    "Products of positive columns in which one more enters as 1 - x or 1 + x, in hundredths or not, as a discount does."
+    "Products of positive columns with one more column as 1 - x or 1 + x, in hundredths or not, such as a discount."
     out = []
     scales = {j: search.cells.scale(j) for j in search.columns}
     rates = [j for j, s in scales.items() if s is not None and s.sort == "number" and s.low >= 0 and s.high <= 100]
@@ -643,12 +643,12 @@ def _pair_products(search, usable, taken):
                 r = Product(search.name(usable[t]), {search.name(a): 1, search.name(usable[k]): power}).bind(cells)
                 if r.broken(cells).any() or X[:, t].std() == 0: continue
                 support = (len(X) - 3) * _log_spread(X[:, t], steps[t])
-                if support > _bar(2 * len(usable)**3) and not _mere_copy(X[:, i], X[:, k], X[:, t]):
+                if support > _bar(2 * len(usable)**3) and not _equals_a_factor(X[:, i], X[:, k], X[:, t]):
                     out.append(search.found(_strictest(search, r), support))
                     made |= {usable[t], a, usable[k]}
     return out
 
-def _mere_copy(a, b, t):
+def _equals_a_factor(a, b, t):
     "Is the product one of the factors in nearly all rows, because the other one is 1 or all are 0?"
     return min((a != t).mean(), (b != t).mean(), (t != 0).mean()) < .05
 
@@ -772,8 +772,7 @@ def find_relations(
     The label takes no part. Where every column is shuffled on its own, anything is found with a probability of at most
     one in a thousand. It tries the 1,500 sets of two, and of three, deciding columns with the fewest combinations, and
     none if there are far more. In very wide tables it does not try every pair of columns. With more than 40 columns of
-    numbers it looks for no limited sum, with more than 300 for no product of two, and beyond 1,000 columns for no
-    relation.
+    numbers it skips limited sums, and with more than 300 products of two. Beyond 1,000 columns it finds no relation.
     """
     cells = Cells(columns, codes)
     search = _Search(cells, [j for j in range(1, len(columns)) if len(columns[j]) > 1], np.random.default_rng(seed))
@@ -817,7 +816,7 @@ def _untangled(formulas):
 def stated_keys(
     relations, # What the user set
 ) -> list: # Names of the columns of each key; `"auto"` among them for those that look like keys
-    "Columns that are keys by what a user said: those of each `Key`, or those that look like keys."
+    "Columns that are keys by the user's choice: those of each `Key`, or those that look like keys."
     if relations is None: return []
     if isinstance(relations, str): return ["auto"]
     return ["auto" if isinstance(r, str) else r.columns for r in relations if isinstance(r, (str, Key))]

@@ -58,7 +58,7 @@ def shannon(
 ): # Entropy in nats, a float or an array without that axis
     """Shannon's entropy in nats of a distribution, or of each along `axis`.
 
-    Raises `ValueError` for what is no distribution.
+    Raises `ValueError` for an invalid distribution.
     """
     return entr(_distribution("p", p, axis)).sum(axis)
 
@@ -69,7 +69,7 @@ def temper(
 ) -> np.ndarray: # Tempered probabilities, of the same shape
     """Distributions proportional to p^(1 / temperature) along the last axis.
 
-    Raises `ValueError` for what is no distribution, and unless `temperature` is above 0. Source: Eq. 2 of the paper.
+    Raises `ValueError` for an invalid distribution, and unless `temperature` is above 0. Source: Eq. 2 of the paper.
     """
     _check_temperature(temperature)
     with np.errstate(divide="ignore"): log = np.log(_distribution("p", p, -1)) / temperature
@@ -82,7 +82,7 @@ def jensen_gap(
 ) -> float: # Nats
     """Entropy of a mixture less the mean entropy of its `k` components, in nats: what an outcome says of its component.
 
-    It is between 0 and the entropy of the weights. Raises `ValueError` for what is no distribution.
+    It is between 0 and the entropy of the weights. Raises `ValueError` for an invalid distribution.
     """
     w = _distribution("weights", weights)
     c = _distribution("components", components, -1)
@@ -120,7 +120,7 @@ def joint_fields(
 ): # Field model: function of rows `(n, d)`, an order `(d,)` and a temperature; log-probabilities `(n, d)` by place
     """The field model of a joint distribution: each field given those before it, tempered.
 
-    Raises `ValueError` for what is no distribution.
+    Raises `ValueError` for an invalid distribution.
     """
     p = _distribution("p", p)
     def fields(rows, order, temperature=1.):
@@ -187,11 +187,11 @@ class Prompted:
     def summary(self) -> pd.Series: # Nats, but for `eq6`
         """Entropies in nats.
 
-        For a row in a known order: entropies `y` and `yx`, and the `change` from one to the other, `direct` in the
-        first field and `indirect` after it. `far_y` and `far_yx` are the mean divergences of the first field from the
-        best one (their difference is `change`). `eq6` is the share of prompts that leave at least `y`, and `rest` the
-        mean entropy that prompts leave. For rows with an unknown order: `rows_y` and `rows_yx`. Also `prompt`, the
-        entropy of the prompt, `rows_given_prompt`, and their mutual `information`.
+        For a row in a known order: entropies `y` and `yx`, and the `change` from one to the other. The change is
+        `direct` in the first field and `indirect` after it. `far_y` and `far_yx` are the mean divergences of the first
+        field from the best one (their difference is `change`). `eq6` is the share of prompts that leave at least `y`,
+        and `rest` the mean entropy that prompts leave. For rows with an unknown order: `rows_y` and `rows_yx`. Also
+        `prompt`, the entropy of the prompt, `rows_given_prompt`, and their mutual `information`.
         """
         return pd.Series(self._known_order() | self._forgotten_order())
 
@@ -295,8 +295,8 @@ def label_places(
 ) -> pd.DataFrame: # Nats, for each way to place the label
     """Entropies in nats of a true joint distribution with the label first (`fix_y`) and in random order (`permute_xy`).
 
-    Entropy of the fields after the label given all before it, the same per field, of all features as they are written,
-    and of the label as it is written. Sums over all sets of features that may come before the label. Raises
+    Entropy of the fields after the label, given all before it, and the same per field. Also of all features as they are
+    written, and of the label as it is written. Sums over all sets of features that may come before the label. Raises
     `ValueError` for what is no distribution.
     """
     p = _distribution("p", p)
@@ -365,10 +365,10 @@ def chosen_change(
 ) -> dict: # `change`, `likelihood`, `divergence`, `separation` with intervals, and `bound`
     """What choosing one candidate in `m` by the critic does, estimated from candidates that were not chosen.
 
-    The `change` of the entropy, its two parts (`likelihood` less `divergence`, which is at most `bound`, log m), and
-    the gain in mean score (`separation`). Each is a mean and the ends of its interval, in nats. If a score depends on
-    random orders, `divergence` is that of row and orders together, an upper bound for that of the row. Raises
-    `ValueError` as `kept_weights` does.
+    The `change` of the entropy, its two parts (`likelihood` less `divergence`), and the gain in mean score
+    (`separation`). The divergence is at most `bound`, log m. Each is a mean and the ends of its interval, in nats. If a
+    score depends on random orders, `divergence` is that of row and orders together, an upper bound for that of the row.
+    Raises `ValueError` as `kept_weights` does.
     """
     log_prob = np.asarray(log_prob, dtype=float)
     score = np.asarray(score, dtype=float)
@@ -524,9 +524,9 @@ def prompt_change(
 ) -> dict: # `change` and `indirect` with intervals, `direct`, and `moved`
     """What prompting with a feature changes of the entropy of a row in a known order, in nats.
 
-    `change` and its `indirect` part (mean and ends of the interval), the `direct` part, which is exact, and the mean
-    share of probability that the first field `moved`. Raises `ValueError` for a temperature that is not above 0, for
-    what is no distribution, an unknown label, and a model that spells numbers.
+    `change` and its `indirect` part (mean and ends of the interval), and the `direct` part, which is exact. `moved` is
+    the mean share of probability that the first field moved. Raises `ValueError` for a temperature that is not above 0,
+    for what is no distribution, an unknown label, and a model that spells numbers.
     """
     temperature = _temperature(sampler, temperature)
     model, target = sampler.row_model_, sampler.label_code(label)

@@ -494,7 +494,7 @@ def _draw_fields(model, choices, states, columns, temperature, generator, open_=
     return code, log_prob
 
 # %% ../nbs/11_fields.ipynb #b5cae089
-class _Said:
+class _PartialRows:
     "What rows in the making have said, for the relations of their columns."
     def __init__(self, model, grammar, rows, order, given):
         self.model = model
@@ -556,17 +556,17 @@ def decode_fields(
     given = torch.as_tensor(np.broadcast_to(given, len(order)).copy(), device=device)
     log_prob = torch.zeros(len(order), dtype=torch.float64, device=device)
     steps = _Steps(model, *order.shape)
-    said = _Said(model, grammar, rows, order, given)
+    partial = _PartialRows(model, grammar, rows, order, given)
     fields = None
     for t, column in enumerate(columns.T):
         states = steps.step(fields, column)
         who = torch.nonzero(given <= t)[:, 0]
         if len(who):
-            codes[who, t], drawn = said.draw(who, choices, states[who], column[who], temperature, generator)
+            codes[who, t], drawn = partial.draw(who, choices, states[who], column[who], temperature, generator)
             log_prob[who] += drawn
         fields = model.layout.start[column] + codes[:, t]
     codes = torch.empty_like(codes).scatter_(1, columns, codes).cpu().numpy()
-    return Rows(codes, said.texts(codes)), log_prob.cpu().numpy()
+    return Rows(codes, partial.texts(codes)), log_prob.cpu().numpy()
 
 # %% ../nbs/11_fields.ipynb #94de2ee0
 def _inner_log_probs(model, choices, states, pieces, temperature):

@@ -743,9 +743,9 @@ def write_table(
 ):
     """Write a table to a file, by its suffix, complete or not at all.
 
-    With `escape_formulas`, texts and column names of CSV that begin with =, +, -, @, a tab or a new line get an
-    apostrophe in front, and keep it. Parquet has no formulas. Raises `OSError` if the disk is full, and `CommandError`
-    for another suffix, or for Parquet without pyarrow.
+    With `escape_formulas`, CSV texts and column names get an apostrophe in front if they begin with =, +, -, @, a tab
+    or a new line. They keep it when they are read. Parquet has no formulas. Raises `OSError` if the disk is full, and
+    `CommandError` for another suffix, or for Parquet without pyarrow.
     """
     write_file(path, _bytes_of(frame, path, escape_formulas))
 

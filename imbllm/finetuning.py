@@ -164,7 +164,7 @@ def _read(path):
     with safe_open(path, "pt") as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["state"])
 
 # %% ../nbs/12_finetuning.ipynb #771d42c5
-def _learnt(ids, length):
+def _target_masks(ids, length):
     "Which tokens are no padding, and which of those are learned: two masks `(b, t)`."
     real = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
     target = real.clone()
@@ -181,7 +181,7 @@ def row_loss(
 
     Padding on the right has no weight. Source: the maximum-likelihood fine-tuning of the paper.
     """
-    real, target = _learnt(ids, length)
+    real, target = _target_masks(ids, length)
     where = target.roll(-1, 1)
     wanted = ids[target]
     inputs = dict(input_ids=ids, attention_mask=padding_mask(real), use_cache=False)
@@ -195,10 +195,10 @@ def _loss(model, *batch, total=None):
     if not isinstance(model, FieldLM): return row_loss(model, *batch, total=total)
     return negative_log_likelihood(model, *batch) / (len(batch[0]) if total is None else total)
 
-def _n_learnt(model, *batch):
+def _n_targets(model, *batch):
     "By how much the loss of a batch counts among others: its learned tokens, or its rows."
     if isinstance(model, FieldLM): return torch.tensor(len(batch[0]), device=batch[0].device)
-    return _learnt(*batch)[1].sum()
+    return _target_masks(*batch)[1].sum()
 
 @torch.no_grad()
 def _mean_loss(model, batches):
@@ -431,7 +431,7 @@ class _Step:
     def _total(self, batch):
         "Learned tokens of the whole batch, by which each part is divided; None for a batch that is one part."
         if self.n_parts == self.processes.world == 1: return None
-        return float(self.processes.mean(_n_learnt(self.run.model, *batch).double()))
+        return float(self.processes.mean(_n_targets(self.run.model, *batch).double()))
 
     def _halve(self):
         self.n_parts *= 2
@@ -468,10 +468,10 @@ def _evened(batch, rows, longest, end):
     n, t = ids.shape
     even = np.full((rows, longest), end)
     even[:n, :t] = ids
-    learnt = np.arange(1, t) < length[:, None]
+    is_target = np.arange(1, t) < length[:, None]
     target = np.full((rows, longest), -100)
-    target[:n, :t - 1] = np.where(learnt, ids[:, 1:], -100)
-    return even, target, np.array([1 / max(learnt.sum(), 1)], dtype="float32")
+    target[:n, :t - 1] = np.where(is_target, ids[:, 1:], -100)
+    return even, target, np.array([1 / max(is_target.sum(), 1)], dtype="float32")
 
 # %% ../nbs/12_finetuning.ipynb #6b2b63eb
 CAPTURE_AFTER = int(os.environ.get("IMBLLM_CAPTURE_AFTER", 3)) # batches of a shape that are computed without a graph
@@ -687,7 +687,7 @@ def _bar(rows, done, hidden):
     "A progress bar over rows, for a run that takes longer than a second."
     return tqdm(total=rows, initial=done, desc="fine-tuning", disable=hidden, delay=1, unit="row", unit_scale=True)
 
-def _said(epoch, losses):
+def _progress_text(epoch, losses):
     "What the bar says; a loss that is still on a GPU is not waited for."
     last = f", loss {losses[-1]:.3f}" if isinstance(losses[-1], float) else ""
     return f"epoch {epoch:.1f}{last}"
@@ -753,7 +753,7 @@ def finetune(
             due = done % checkpoint_every == 0 or done == plan.end or h.stopped
             if due or done % READ_EVERY == 0: step.read(h.loss)
             bar.update(rows)
-            bar.set_postfix_str(_said(done * world / corpus.per_epoch, h.loss), refresh=False)
+            bar.set_postfix_str(_progress_text(done * world / corpus.per_epoch, h.loss), refresh=False)
             if checkpoint_dir and rank == 0 and due: run.save(checkpoint_dir)
             if h.stopped: break
     run.finish()

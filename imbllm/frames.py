@@ -149,7 +149,7 @@ def _objects(X):
     return np.array(X, dtype=object) if isinstance(X, list) and np.asarray(X).dtype.kind in "US" else X
 
 def _unmasked(X):
-    "A masked array with NaN for what is masked; anything else as it is. Raises `TableError` where no NaN can be."
+    "A masked array with NaN for its masked cells; anything else unchanged. Raises `TableError` where no NaN can be."
     if not isinstance(X, np.ma.MaskedArray): return X
     if not np.ma.is_masked(X): return X.data
     if X.dtype.kind in "fO": return X.filled(np.nan)

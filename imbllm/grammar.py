@@ -221,7 +221,7 @@ class Grammar:
     `allowed` narrows columns to some of their codes. Spelled numbers take a pair of bounds or a list of number texts
     (None for a missing value). `relations` narrow further, row by row: `narrowing` keeps what each row has said so far.
     Columns of a relation do not spell their numbers: they choose among the known ones. The states of a table's own
-    vocabulary are built on first use: an unrestricted grammar admits every field, and the embedded model needs no
+    vocabulary are built on first use. An unrestricted grammar admits every field, and the embedded model needs no
     states.
     """
     def __init__(self,
@@ -311,8 +311,8 @@ def walk(self:Grammar,
 ) -> _Walk: # What is there, or None
     """Read a value of column `j` at the beginning of `ids`, or None if the grammar does not admit it.
 
-    Returns its `code`, its `text` if it is a spelled number, its number of ids (`length`), and the `choices` `[(place,
-    state, branch)]` that lead to it. What follows an open-ended value may be anything.
+    Returns its `code`, its `text` if it is a spelled number, and its number of ids (`length`). The `choices` `[(place,
+    state, branch)]` lead to it. What follows an open-ended value may be anything.
     """
     branch_of, after, codes, chars = self._lists
     forced = _piece(self.entry_runs, j)[len(self.codec.prefix[j]):]

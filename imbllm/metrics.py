@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
-from .core import LazyModule
+from .core import LazyModule, documented
 from .schema import EmptyTableError, as_python, encode_nearest, infer_schema
 from .tables import Space
 
@@ -63,6 +63,7 @@ def _probability_scores(y, p, rare):
         brier=brier_score_loss(y, p, labels=classes))
 
 # %% ../nbs/23_metrics.ipynb #c9493429
+@documented
 def classification_scores(
     y:np.ndarray, # True classes as codes, `(n,)` in 0 to k - 1
     p:np.ndarray, # Probabilities of the classes, `(n, k)`
@@ -72,8 +73,8 @@ def classification_scores(
     """Scores of a classifier on `n` rows with `k` classes, a dict of floats.
 
     From predicted classes: `paper_f1` (of code 1 if `k` is 2, else weighted by class size), `minority_f1` (of code
-    `rare`), `macro_f1`, `balanced_accuracy` (mean recall), and imbalanced-learn's `g_mean` (geometric mean of recalls).
-    From `p`: `average_precision` and `roc_auc` of `rare` against the rest, `log_loss` in nats, and `brier`, in [0, 1]
+    `rare`), and `macro_f1`. Also `balanced_accuracy` (mean recall) and `g_mean` (geometric mean of recalls). From `p`:
+    `average_precision` and `roc_auc` of `rare` against the rest, `log_loss` in nats, and `brier`. The last is in [0, 1]
     for two classes and in [0, 2] for more. `y`, `pred` are `(n,)`, `p` is `(n, k)`. Raises `ValueError` for wrong
     shapes, for codes out of range, and if `y` lacks the rare class or any other. Source: Section V-A2 of the paper and
     its published code for `paper_f1`.
@@ -103,6 +104,7 @@ def in_one_space(
 # %% ../nbs/23_metrics.ipynb #ec917f38
 DIRECTIONS = "synthetic to real", "real to synthetic"
 
+@documented
 def dcr(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows to which the distance is taken, `(n, d)`
@@ -125,6 +127,7 @@ def dcr(
 # %% ../nbs/23_metrics.ipynb #b20d1c61
 def _ratio(first, second): return np.divide(first, second, out=np.ones_like(first), where=second > 0)
 
+@documented
 def nndr(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows to which the distance is taken, `(n, d)`, at least two
@@ -144,6 +147,7 @@ def _stretched(d): return (d - d.min()) / (np.ptp(d) or 1)
 
 def _within(d, alpha=.2): return float((d <= alpha).mean())
 
+@documented
 def close_probability(
     real:pd.DataFrame, # Minority rows, `(n, d)`: unseen ones, or the paper's, of the training part before the cut
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -153,17 +157,17 @@ def close_probability(
 ) -> float: # Share of real rows with a new row close by
     """Share of `n` real rows with at least one of `m` new rows within `alpha`, in [0, 1].
 
-    With `scale="fixed"` `alpha` is a share of columns; with `"run"` a share of the way from the smallest to the largest
-    of the `n` distances. Raises `ValueError` for an unknown scale or unequal columns, `EmptyTableError` for a set
-    without rows.
-    Source: Section V-A2 of the paper, with `scale="run"`, a Euclidean `Space` as reference and the training minority
-    before the cut as `real`.
+    With `scale="fixed"`, `alpha` is a share of columns. With `"run"`, it is a share of the range from the smallest to
+    the largest of the `n` distances. Raises `ValueError` for an unknown scale or unequal columns, `EmptyTableError` for
+    a set without rows. Source: Section V-A2 of the paper, with `scale="run"`, a Euclidean `Space` as reference and the
+    training minority before the cut as `real`.
     """
     if scale not in ("fixed", "run"): raise ValueError(f"scale must be 'fixed' or 'run'; got {scale!r}.")
     d = dcr(real, synthetic, reference)
     return _within(_stretched(d) if scale == "run" else d, alpha)
 
 # %% ../nbs/23_metrics.ipynb #87f4340b
+@documented
 def coverage(
     real:pd.DataFrame, # Minority rows, `(n, d)`: unseen ones, or the paper's, of the training part before the cut
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -174,8 +178,8 @@ def coverage(
     """Share of `n` real rows to which one of `m` new rows is nearer than the `k`-th nearest other real row, in [0, 1].
 
     With `ties` as near suffices. Raises `ValueError` unless `k` is in 1 to `n - 1`, and for unequal columns;
-    `EmptyTableError` for a set without rows. Source: Naeem et al., 2020 (no ties in their code); Section V-A2 of the
-    paper, with a Euclidean `Space` as reference and the training minority before the cut as `real`.
+    `EmptyTableError` for a set without rows. Source: Naeem et al., 2020 (no ties in their code). Section V-A2 of the
+    paper uses a Euclidean `Space` as reference, and the training minority before the cut as `real`.
     """
     space, r, s = in_one_space(reference, real, synthetic)
     radius, near = space.radii(r, k), space.nearest(r, s)[:, 0]
@@ -190,6 +194,7 @@ def _balls(space, r, s, radius, inside):
         near[rows] = D.min(1)
     return balls, near
 
+@documented
 def prdc(
     real:pd.DataFrame, # Real rows, `(n, d)`
     synthetic:pd.DataFrame, # New rows, `(m, d)`
@@ -200,8 +205,8 @@ def prdc(
     """Precision, recall, density and coverage of `m` new rows for `n` real ones, a dict of floats.
 
     All are in [0, 1] but density, which is at least 0. A ball reaches to the `k`-th nearest other row of its own set;
-    its edge belongs to it only with `ties`. Raises `ValueError` unless `k` is in 1 to `n - 1` and 1 to `m - 1`, and
-    for unequal columns; `EmptyTableError` for a set without rows. Source: Naeem et al., 2020.
+    its edge belongs to it only with `ties`. Raises `ValueError` unless `k` is in 1 to `n - 1` and 1 to `m - 1`, and for
+    unequal columns. Raises `EmptyTableError` for a set without rows. Source: Naeem et al., 2020.
     """
     space, r, s = in_one_space(reference, real, synthetic)
     inside = np.less_equal if ties else np.less
@@ -239,6 +244,7 @@ def _euclidean(reference, *frames):
     if reference is None: reference = pd.concat(frames, ignore_index=True)
     return Space(reference.schema if isinstance(reference, Space) else reference, "euclidean")
 
+@documented
 def diversity_scores(
     synthetic:pd.DataFrame, # New minority rows, `(m, d)`
     unseen:pd.DataFrame, # Minority rows that the method never saw, `(n, d)`
@@ -248,15 +254,14 @@ def diversity_scores(
 ) -> dict: # Name of the score: float
     """What the benchmark keeps about where `m` new rows lie, a dict of floats.
 
-    Distances are shares of columns but in the paper's own scores. Against the `n` unseen rows: `close_probability`
-    and `close_probability_run` (within 0.2, fixed scale and the run's), `coverage`, `coverage_ties`, `precision` and
-    `density` (k = 2, strict but for the second), `dcr_unseen` (mean). Against the `l` seen ones: `dcr_seen` and
-    `nndr` (means; `nndr` is 1 if `l` is 1) and `copies`, the share at distance 0. `paper_dcr` is the mean Euclidean
+    Distances are shares of columns but in the paper's own scores. Against the `n` unseen rows: `close_probability` and
+    `close_probability_run` (within 0.2, fixed scale and the run's), and `dcr_unseen` (mean). Also `coverage`,
+    `coverage_ties`, `precision` and `density` (k = 2, strict but for the second). Against the `l` seen ones: `dcr_seen`
+    and `nndr` (means; `nndr` is 1 if `l` is 1) and `copies`, the share at distance 0. `paper_dcr` is the mean Euclidean
     distance from the unseen rows to the new ones. With `uncut`, against its `u` rows: `close_probability_uncut` and
-    `coverage_uncut`, like those of the unseen rows, and, with Euclidean distances, `paper_close_probability` (within
-    0.2, the run's scale) and `paper_coverage` (k = 2). Raises `ValueError` for fewer than 3 unseen or uncut rows and
-    for unequal columns; `EmptyTableError` for a set without rows. Source: Section V-A2 of the paper; Naeem et al.,
-    2020.
+    `coverage_uncut`, like those of the unseen rows. With Euclidean distances, `paper_close_probability` (within 0.2,
+    the run's scale) and `paper_coverage` (k = 2). Raises `ValueError` for fewer than 3 unseen or uncut rows and for
+    unequal columns; `EmptyTableError` for a set without rows. Source: Section V-A2 of the paper; Naeem et al., 2020.
     """
     euclidean = _euclidean(reference, synthetic, unseen, seen)
     space, new, u, old = in_one_space(reference, synthetic, unseen, seen)
@@ -356,6 +361,7 @@ def _check_price(n_rare, given, name):
                      f"a learning curve needs 8 rows or more, and the sampler 2 to all but one of them.")
 
 # %% ../nbs/23_metrics.ipynb #31d04df1
+@documented
 def exchange_rate(
     sampler, # Sampler with `fit_resample`, such as `ImbLLM` or any of imbalanced-learn
     X:pd.DataFrame, # Table, `(n, d)`
@@ -411,6 +417,7 @@ def _trained_scorer(estimator, Z, labels, rare, scoring, seed):
         return classification_scores(labels[test], p, rare)[scoring]
     return score
 
+@documented
 def exchange_rate_of_rows(
     X:pd.DataFrame, # Real rows that the new ones come from, `(n, d)`
     y, # Their labels, `(n,)`
@@ -472,6 +479,7 @@ def _unseen_pairs(real, new, sizes):
             out[a, b] = (there & ~np.isin(new[:, a] * sizes[b] + new[:, b], known)).mean()
     return out
 
+@documented
 def impossible_pairs(
     real:pd.DataFrame, # Real rows, `(n, d)`
     new:pd.DataFrame, # New rows, `(m, d)`

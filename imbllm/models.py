@@ -38,7 +38,8 @@ _DRAWS = {"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_
           "trunc_normal_", "orthogonal_", "rand", "randn", "randint", "multinomial"}
 
 class Seeded(TorchFunctionMode):
-    """Inside this context, what the thread draws with torch comes from generators that start at `seed`, one per device.
+    """Inside this context, the thread's random draws in torch come from generators that start at `seed`, one per
+    device.
 
     The numbers equal those after `torch.manual_seed(seed)`. The global generator is neither seeded nor used.
     """
@@ -130,7 +131,7 @@ def key_dropout(
 ATTENTION = "imbllm_packed"
 
 def _written_attention(module, query, key, value, attention_mask, scaling=None, dropout=0., **kwargs):
-    "Causal attention with masks `(b, 1, t, t)` of what may be seen, or None; `(b, t, heads, size)`."
+    "Causal attention with masks `(b, 1, t, t)` of the visible tokens, or None; `(b, t, heads, size)`."
     shared = query.shape[1] // key.shape[1] # heads that share their keys and values
     key, value = (v.repeat_interleave(shared, 1) for v in (key, value))
     ones = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool)
@@ -572,9 +573,9 @@ def load_llm(
 
     The model is in evaluation mode, on the CPU unless in four bits. Only safetensors and GGUF files are read (the
     weights of the latter are de-quantised to `dtype`) and no code of others is run. Raises `ValueError`, naming `llm`
-    and the reason, if `name` is no folder, no file and not on the hub, if there is no tokenizer or one with more tokens
-    than the model, or if the model is incomplete or not causal. `load_in_4bit` without a GPU raises `ValueError`,
-    without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
+    and the reason, if `name` is no folder, no file and not on the hub. It also does so for a tokenizer that is absent
+    or has more tokens than the model, and for a model that is incomplete or not causal. `load_in_4bit` without a GPU
+    raises `ValueError`, without bitsandbytes `ImportError`; so does a GGUF file without the package gguf.
     """
     source = _source(name)
     options = _four_bits(source) if load_in_4bit else {}

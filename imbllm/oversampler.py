@@ -10,7 +10,7 @@ import html
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 import numpy as np
@@ -20,7 +20,7 @@ from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import check_sampling_strategy, check_target_type
 from scipy import sparse
 from scipy.special import expit, logsumexp, softmax
-from sklearn.base import clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -82,7 +82,7 @@ class RowQueries:
     ) -> Rows: # The rows as codes; -1 where a cell is missing without having been so, or unknown
         "Rows of a table as codes, for `row_model_`. Raises `UnknownValueError` for a cell that the model cannot write."
         code = self.label_code(label)
-        return tables.encode_table(self.table_.learnt(X), self.row_model_, handle_unknown).under(code)
+        return tables.encode_table(self.table_.features(X), self.row_model_, handle_unknown).under(code)
 
     def log_prob(self,
         X, # Rows, `(n, d)`, with the columns of the table
@@ -105,7 +105,7 @@ class RowQueries:
         model = self.row_model_
         model.require_label_first("log_prob")
         targets = [self.label_code(c) for c in (self.classes_ if label is None else [label])]
-        rows = tables.encode_table(self.table_.learnt(X), model, handle_unknown)
+        rows = tables.encode_table(self.table_.features(X), model, handle_unknown)
         unknown = rows.codes < 0
         if handle_unknown == "error" and unknown.any():
             name = model.columns[int(unknown.any(0).argmax())].name
@@ -147,7 +147,7 @@ class RowQueries:
         if not isinstance(orders, Integral) or orders < 1:
             raise ValueError(f"orders must be a whole number of at least 1; got {orders!r}.")
         fixed = self._same_orders(orders, np.random.default_rng(self._drawn_seed(random_state)))
-        return softmax(self._scores(self.table_.learnt(X), fixed), axis=1)
+        return softmax(self._scores(self.table_.features(X), fixed), axis=1)
 
     def _scores(self, frame, orders):
         "Log p(row | label) by which labels are compared, `(n, n_classes)`; real rows may break a relation."
@@ -174,15 +174,15 @@ class RowQueries:
         `log_prob` is log p(row | label), and `log_odds` how much more that is than under the other classes, in nats.
         `weight` is p(label | row), in [0, 1], for equally frequent classes: the `sample_weight` of the row for a
         classifier. With `real` it has `rank`, too: the share of the real rows of its class that the model finds no
-        likelier. `nearest_1`, `distance_1`, `nearest_2`, ... are the positions of the nearest real rows of any class,
-        and their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
+        likelier. `nearest_1`, `nearest_2`, ... are the positions of the nearest real rows of any class. `distance_1`,
+        ... are their distances in shares of columns, as in `imbllm.metrics.Space`. A row has the same passport in every
         call. Ranks use at most 1,000 real rows of a class. Of a model that did not learn every class, `log_odds` and
         `weight` are NaN. Raises `ValueError` for an unknown label, absent columns, more `neighbors` than real rows, and
         a model that never saw the label first.
         """
         self._check_fitted()
         self.row_model_.require_label_first("passport")
-        frame = self.table_.learnt(X)
+        frame = self.table_.features(X)
         codes = np.broadcast_to(self._label_codes(label, len(frame)), len(frame))
         index = X.index if isinstance(X, pd.DataFrame) else None
         out = pd.DataFrame(self._likelihoods(frame, codes), index=index)
@@ -211,7 +211,7 @@ class RowQueries:
             raise ValueError(f"real must be a tuple of real rows and their labels, (X, y); got {type(real).__name__}.")
         X, y = tables.split_target(*real)
         tables.check_labels(X, y)
-        return self.table_.learnt(X), encode_nearest(self.row_model_.columns[0], pd.Series(np.asarray(y)))[0]
+        return self.table_.features(X), encode_nearest(self.row_model_.columns[0], pd.Series(np.asarray(y)))[0]
 
     def _ranks(self, log_prob, codes, known, y):
         "Share of the real rows of the class of each row that are no likelier; NaN for a class without real rows."
@@ -241,7 +241,7 @@ class RowQueries:
         self._check_fitted()
         self.row_model_.require_label_first("impute")
         X, host = tables.hosted(X)
-        frame = self.table_.learnt(X)
+        frame = self.table_.features(X)
         rows = tables.encode_table(frame, self.row_model_, handle_unknown, nearest=True)
         rows.codes[:, 0] = self._label_codes(label, len(frame))
         seed, missing = self._drawn_seed(random_state), frame.isna().to_numpy()
@@ -253,7 +253,7 @@ class RowQueries:
                 progress.update(len(filled))
         if len(who): tables.fill_cells(out, missing, who, pd.concat(new, ignore_index=True), self.schema_)
         out = self.table_.whole(out, X)
-        return tables.given_back(out, host) if isinstance(X, pd.DataFrame) else out.to_numpy()
+        return tables.to_host(out, host) if isinstance(X, pd.DataFrame) else out.to_numpy()
 
     def _label_codes(self, label, n):
         "Codes of the classes of `n` rows, from one class or one for each row."
@@ -355,21 +355,21 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     def __init__(self, *,
         llm:str|os.PathLike|None=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
         preset:str|None=None, # Defaults of the others: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
-        condition:str|None=None, # Prompt: `"yx"` label and a random feature, `"y"`, `"x"`, `"borderline"` rest of a row
-        permutation:str|None=None, # Order of the fields, see `imbllm.permutation`
-        finetune_on:str|None=None, # `"major+minor+interpolate"` (equal parts), `"minor+interpolate"`, `"minor"`, ...
-        temperature:float|None=None, # Of sampling: above 1 more varied, below 1 more typical
+        condition:str|None=None, # Prompt: `"yx"` (default) label and feature, `"y"`, `"x"`, `"borderline"` part of row
+        permutation:str|None=None, # Order of the fields: `"fix_y"` (default), `"permute_xy"`, or another
+        finetune_on:str|None=None, # `"major+minor+interpolate"` (default, equal parts), `"minor+interpolate"`, ...
+        temperature:float|None=None, # Of sampling, by default 1: above 1 more varied, below 1 more typical
         candidates:int|None=None, # Rows to draw for each kept one; by default 4, fewer in long rows and large requests
-        verify=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"` (XGBoost), an estimator of yours, or `"none"`
+        verify:str|ClassifierMixin|None=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"`, or your own
         drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
-        epochs:int|None=None, # Passes over real and interpolated rows
+        epochs:int|None=None, # Passes over real and interpolated rows; default: 150 updates, or more in large tables
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
-        categorical_features=None, # Numeric columns to be treated as categories: names, positions or a mask
-        exclude=None, # Columns not to learn: names, positions, mask, or `{name: "key", "missing" or "drop"}`
-        relations="auto", # Rules between columns: found, unless the preset has none; `"find"`, a list, or None
-        sampling_strategy="auto", # Which classes get how many rows: share, `{class: number}`, list of classes
-        random_state=None, # Seed: a whole number, a NumPy RandomState, or None for other rows at each fit
+        categorical_features:Sequence|None=None, # Numeric columns to treat as categories: names, positions or mask
+        exclude:Sequence|dict|None=None, # Columns to skip: names, positions, a mask; `{name: "key"/"missing"/"drop"}`
+        relations:str|list|None="auto", # Rules between columns: `"auto"` (only without a preset), `"find"`, list, None
+        sampling_strategy:str|float|dict|list="auto", # Rows of the classes: a share, `{class: number}`, list of classes
+        random_state:int|np.random.RandomState|None=None, # Seed; None: other rows at each fit
         device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
         n_jobs:int|None=None, # CPU threads, -1 for all; `None`: one for the embedded model, else torch's own setting
         verbose:int=1, # Progress bars: 0 none, 1 not inside pipelines, searches and workers of joblib, 2 always
@@ -425,9 +425,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ): # -> X_resampled, y_resampled
         """Fine-tune, sample, and return the rebalanced table: the given rows first, then the new ones.
 
-        Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`; row
-        order and values of given rows are unchanged. With `Sampling(keep_original=False)` the given rows of an
-        oversampled class are replaced, as in the paper. Where `y` names a column of `X`, `X_resampled` is without it.
+        Returns `X_resampled` `(n_new, d)` and `y_resampled` `(n_new,)` of the same types and dtypes as `X` and `y`.
+        Given rows keep their order and values. With `Sampling(keep_original=False)` the given rows of an oversampled
+        class are replaced, as in the paper. Where `y` names a column of `X`, `X_resampled` is without it.
         """
         table, y = tables.split_target(X, y)
         (X, self._host), (y, labels_host) = tables.hosted(table), tables.hosted(y)
@@ -441,8 +441,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
             y_res = y_res.astype(given.dtype)
         if self._host is not None and self.settings.keep_original:
             X_res = self._host.below(table, X_res.iloc[len(given):])
-        else: X_res = tables.given_back(X_res, self._host)
-        return X_res, tables.given_back(y_res, labels_host)
+        else: X_res = tables.to_host(X_res, self._host)
+        return X_res, tables.to_host(y_res, labels_host)
 
     def _check_X_y(self, X, y):
         y, binarize_y = check_target_type(y, indicate_one_vs_all=True)
@@ -568,15 +568,15 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         A saved and loaded model gives pandas frames for tables of another library. The rows depend on the seed, not on
         the number of processes. Inside `joblib.parallel_config(backend="dask")` a Dask cluster draws them. If a process
         dies, a new one continues its work, up to twice. `given` sets conditions by column name (`x0`, `x1`, ... for
-        arrays): a value, a list of values, or for numbers and dates a range `(low, high)`; None means no bound.
-        Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result is a
-        tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
-        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column,
-        `ConditionError` for a condition that no row can meet, and `BudgetError` if too few rows pass parsing or
+        arrays): a value, a list of values, or, for numbers and dates, a range `(low, high)`. None in a range means no
+        bound. Categories must be observed ones, and numbers must lie in the observed range. With `passport` the result
+        is a tuple: the same rows, and the frame of the method `passport`. `passport=True` uses the model alone,
+        `passport=(X, y)` compares with these real rows. Raises `ValueError` for an unknown label or column, and
+        `ConditionError` for a condition that no row can meet. Raises `BudgetError` if too few rows pass parsing or
         verification.
         """
         frames = self.sample_stream(n, label, given, random_state, n_jobs)
-        rows = self.table_.given_back(pd.concat(frames, ignore_index=True))
+        rows = self.table_.restored(pd.concat(frames, ignore_index=True))
         if passport is None or passport is False: return rows
         return rows, self.passport(rows, label, None if passport is True else passport)
 
@@ -665,7 +665,7 @@ class GReaT(ImbLLM):
 class PredLLM(ImbLLM):
     """Pred-LLM (Nguyen et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Prompts with a random feature, trains on all rows with the label last, and keeps a row if the model gives it the
+    Trains on all rows with the label last, and prompts with a random feature. Keeps a row if the model gives it the
     wanted label.
     """
     _preset = "predllm"
@@ -683,7 +683,7 @@ class TapTap(ImbLLM):
 class LITO(ImbLLM):
     """LITO (Yang et al., 2024) as settings of `ImbLLM`; arguments, methods and attributes as there.
 
-    Deletes the columns of majority rows that attend most to the label, and fills them in for the minority, until the
-    model labels the row as minority. `condition="y"` is the plain variant.
+    Deletes the columns of majority rows that attend most to the label. Fills them in for the minority, until the model
+    labels the row as minority. `condition="y"` is the plain variant.
     """
     _preset = "lito"

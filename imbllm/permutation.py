@@ -19,11 +19,10 @@ def permute(
 ) -> np.ndarray: # Orders, `(n, 1 + d)`
     """Draw `n` orders of the label (0) and `d` features (1 to d), an int64 array `(n, 1 + d)`.
 
-    `fix_y` puts the label first and the features in random order; `permute_xy` shuffles all; `label_last` shuffles
-    the features and ends with the label; `identity` is 0, 1, ..., d. `label_last+original` has every other row in the
-    order 1, ..., d, 0, and `fix_y+label_last` has the label first in one row and last in the next. Raises
-    `ValueError` for any other name. Source: `fix_y` and `permute_xy` of the paper; `label_last+original` is what
-    Pred-LLM does.
+    `fix_y` puts the label first and the features in random order. `permute_xy` shuffles all. `label_last` shuffles the
+    features and ends with the label. `identity` is 0, 1, ..., d. `label_last+original` has every other row in the order
+    1, ..., d, 0, and `fix_y+label_last` has the label first in one row and last in the next. Raises `ValueError` for
+    any other name. Source: `fix_y` and `permute_xy` of the paper; `label_last+original` is what Pred-LLM does.
     """
     if permutation not in PERMUTATIONS:
         raise ValueError(f"permutation must be one of {', '.join(PERMUTATIONS)}; got {permutation!r}.")

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score, roc_curve
+from .core import documented
 from .metrics import dcr, in_one_space
 
 # %% ../nbs/24_privacy.ipynb #11e5a923
+@documented
 def copies(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     real:pd.DataFrame, # Rows that may have been copied, `(n, d)`
@@ -43,6 +45,7 @@ def _nearer(D, splits):
     return ((among > 0).sum(0) + (among == count).sum(0)) / 2
 
 # %% ../nbs/24_privacy.ipynb #d21ce3ec
+@documented
 def dcr_share(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -71,6 +74,7 @@ def dcr_share(
                 p=float(np.mean(total >= total[0])))
 
 # %% ../nbs/24_privacy.ipynb #1d43167e
+@documented
 def near_copies(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -78,7 +82,7 @@ def near_copies(
     alpha:float=.05, # Share of hold-out rows that are as near (ties apart)
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: all three together
 ) -> float: # Share of new rows
-    """Share of `m` new rows as near to one of `n` seen rows as the nearest `alpha` of the `l` held-out rows, in [0, 1].
+    """Share of `m` new rows that are as near to one of `n` seen rows as the nearest `alpha` of `l` held-out rows.
 
     Without a leak it is about `alpha`, or the share of hold-out rows that are copies themselves, if that is more.
     Raises `ValueError` for unequal columns or `alpha` outside (0, 1), `EmptyTableError` for a set without rows.
@@ -96,6 +100,7 @@ def _single_values(rows, others):
 
 def _share_of(pairs, there): return float(np.mean([pair in there for pair in pairs])) if pairs else np.nan
 
+@documented
 def rare_values(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -121,6 +126,7 @@ def _check_scores(name, s):
                          f"got an array of shape {s.shape} with {np.isnan(s).sum()} NaN.")
 
 # %% ../nbs/24_privacy.ipynb #2ff364bb
+@documented
 def membership_attack(
     members:np.ndarray, # Scores of rows that the method saw, `(n,)`, higher for a supposed member: log-likelihoods, say
     others:np.ndarray, # Scores of rows of the same kind that it never saw, `(l,)`
@@ -164,6 +170,7 @@ def _normal(shadows, which, seen_by):
     return mean, max(variance, 1e-12)
 
 # %% ../nbs/24_privacy.ipynb #5c6349d2
+@documented
 def lira(
     target:np.ndarray, # Log-likelihoods of rows under the model that is attacked, `(n,)`
     shadows:np.ndarray, # And under `k` models that the attacker trained, `(k, n)`
@@ -189,6 +196,7 @@ def lira(
 # %% ../nbs/24_privacy.ipynb #511f7450
 def _prefixed(prefix, scores): return {f"{prefix}_{name}": v for name, v in scores.items()}
 
+@documented
 def privacy_scores(
     synthetic:pd.DataFrame, # New rows, `(m, d)`
     seen:pd.DataFrame, # Rows that the method saw, `(n, d)`
@@ -198,9 +206,9 @@ def privacy_scores(
 ) -> dict: # Name of the score: float
     """Scores of how much new rows reveal of the rows that a method saw, a dict of floats.
 
-    `copies` and `copies_holdout` (which hold-out rows are), `near_copies` (at 5 %), the entries of `dcr_share` as
-    `dcr_*`, of `rare_values` as `rare_*`, and of `membership_attack` by distance as `distance_*`.
-    Raises `ValueError` for unequal columns and `EmptyTableError` for a set without rows.
+    `copies` and `copies_holdout` (which hold-out rows are), and `near_copies` (at 5 %). Also the entries of `dcr_share`
+    as `dcr_*`, of `rare_values` as `rare_*`, and of `membership_attack` by distance as `distance_*`. Raises
+    `ValueError` for unequal columns and `EmptyTableError` for a set without rows.
     """
     space = in_one_space(reference, synthetic, seen, holdout)[0]
     attack = membership_attack(-dcr(seen, synthetic, space), -dcr(holdout, synthetic, space))

@@ -250,7 +250,7 @@ class Domain:
 _ROUNDS = 30 # how often a relation may narrow in turn, per relation
 
 class Narrowing:
-    "What each column of `n` rows in the making may still say, by the relations of what they say so far."
+    "Values that each column of `n` unfinished rows may still take, given the values written so far."
     def __init__(self,
         relations, # Bound `Relations`
         n:int, # How many rows
@@ -511,7 +511,7 @@ class Relation:
         raise NotImplementedError
 
     def narrow(self, state, who):
-        "Narrow what the rows `who` of a `Narrowing` may still say."
+        "Narrow the values that the rows `who` of a `Narrowing` may still take."
 
     def data(self):
         "What it needs besides the names of its columns, as JSON takes it."
@@ -881,7 +881,7 @@ class Sum(Formula):
 class Product(Formula):
     """A column is the product of others, each to a power, and a factor, rounded to its own decimals.
 
-    With `linear`, the factor of a column is `a + b x` in place of its number `x`, as in price x (1 - discount).
+    With `linear`, a column enters as `a + b x` instead of its number `x`, as in price x (1 - discount).
     """
     def __init__(self,
         target, # Name of the column
@@ -968,8 +968,8 @@ class Product(Formula):
 
 # %% ../nbs/04_relations.ipynb #04b00013
 class OneHot(Relation):
-    """Of columns of zeros and ones (or `False` and `True`, "no" and "yes"), exactly one is 1 in each row; at most one,
-    with `none`."""
+    """Exactly one of several columns is 1 in each row; at most one, with `none`. The columns hold zeros and ones,
+    `False` and `True`, or "no" and "yes"."""
     _one = "1" # or "yes"
 
     def __init__(self,
@@ -1235,7 +1235,7 @@ class Relations:
         order:np.ndarray, # Order of the columns in each row, `(n, m)`
         known=0, # How many fields of each order are given, a number or `(n,)`
     ) -> np.ndarray: # `(n, m)`
-        "Orders in which what is computed stands behind what it is computed from; given fields stay in front."
+        "Orders with each computed field behind the fields that it is computed from; given fields stay in front."
         if not self.formulas: return order
         n, m = order.shape
         rank = np.zeros((n, m))

@@ -104,15 +104,15 @@ class _Tables:
         if frame is None: return None
         return frame.loc[frame[self.target] == label, self.features].reset_index(drop=True)
 
-def _without_hollow(tables):
+def _without_empty(tables):
     "The tables without the features that have no value among the real and synthetic rows."
     both = pd.concat([tables.real, tables.synthetic])
-    hollow = [c for c in tables.features if both[c].isna().all()]
-    if len(hollow) == len(tables.features):
+    empty = [c for c in tables.features if both[c].isna().all()]
+    if len(empty) == len(tables.features):
         raise ValueError(f"real has no column besides {tables.target!r} that has values.")
-    real, synthetic, test = (f if f is None else f.drop(columns=hollow)
+    real, synthetic, test = (f if f is None else f.drop(columns=empty)
                              for f in (tables.real, tables.synthetic, tables.test))
-    note = [f"Without any value, and left out: {', '.join(map(str, hollow))}."] if hollow else []
+    note = [f"Without any value, and left out: {', '.join(map(str, empty))}."] if empty else []
     return _Tables(tables.target, real, synthetic, test, tables.notes + note)
 
 def _comparable(real, synthetic, target, test):
@@ -129,7 +129,7 @@ def _comparable(real, synthetic, target, test):
     _check_labels("synthetic", synthetic, real, target)
     test = frames.get("test")
     if test is not None: _check_labels("test", test, real, target)
-    return _without_hollow(_Tables(target, real, synthetic, test, notes))
+    return _without_empty(_Tables(target, real, synthetic, test, notes))
 
 # %% ../nbs/32_report.ipynb #70e7c91d
 def _splits(n_real, n, shuffles, rng):

@@ -142,9 +142,9 @@ class RowModel:
     """A language model of rows, on codes.
 
     A row is `1 + d` codes, the label's first; `columns` gives their meaning. `codec` maps fields to tokens, `grammar`
-    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `counts` holds, for
-    the code of each class that was learned, how often each code of each column occurs, and `history` what training did.
-    Make one with `RowModel.embedded` or `RowModel.pretrained`.
+    lists the admitted tokens, `model` is a causal language model of `transformers`. After `fit`, `history` holds the
+    course of training. For the code of each class in training, `counts` holds how often each code of each column
+    occurs. Make one with `RowModel.embedded` or `RowModel.pretrained`.
     """
     def __init__(self,
         codec:Codec, # The map from fields to token ids
@@ -405,8 +405,8 @@ def fit(self:RowModel,
     with models.own_modes():
         self.history = self._finetune(corpus, held, settings, seed, fingerprint, verbose, most)
     self.permutation = settings.permutation
-    learnt = np.arange(len(self.columns[0])) if settings.learns_all else targets
-    self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in learnt}
+    trained = np.arange(len(self.columns[0])) if settings.learns_all else targets
+    self.counts = {int(c): self._counts(codes[codes[:, 0] == c]) for c in trained}
     self.digests = row_digests(codes)
     self.start = codes if settings.condition == "borderline" else None
     self.context = self._context(codes, seed) if settings.reads_rows else None
@@ -525,8 +525,8 @@ def _part(self:RowModel, source, size, n_torch, k, n):
                                 first)
         try: return Rows.concat(list(batches)), counts
         except BudgetError as e:
-            said = {why: [self.text(ids) for ids in rows] for why, rows in source.examples.items()}
-            raise e.showing(said) from None
+            shown = {why: [self.text(ids) for ids in rows] for why, rows in source.examples.items()}
+            raise e.showing(shown) from None
 
 @patch
 def _lesson(self:RowModel, source, n_torch, k, size):

@@ -61,10 +61,10 @@ class _Writing:
         self.place = np.broadcast_to(given, self.n).copy() # in its order, of the field that a row writes
         self.state = np.zeros(self.n, dtype="int64")
         self.number = [""] * self.n # as far as it is spelled
-        self.said = grammar.narrowing(self.n) # for the relations of the columns
-        if self.said is not None: self._say_prompt(rows)
+        self.narrowing = grammar.narrowing(self.n) # for the relations of the columns
+        if self.narrowing is not None: self._narrow_by_prompt(rows)
 
-    def _say_prompt(self, rows):
+    def _narrow_by_prompt(self, rows):
         "Pass the values of the prompts to the relations."
         row, place = np.nonzero(np.arange(self.m) < self.place[:, None])
         columns = self.order[row, place]
@@ -72,17 +72,18 @@ class _Writing:
         for j in np.unique(columns).tolist():
             who = row[columns == j]
             known = numbers[j][who] if j in numbers else None
-            self.said.write(who, np.full(len(who), j), rows.codes[who, j], known)
+            self.narrowing.write(who, np.full(len(who), j), rows.codes[who, j], known)
 
     def open_branches(self):
         "Which branches of its state are open to each row, `(n, most)` bool; None if all are."
-        if self.said is None: return None
+        if self.narrowing is None: return None
         columns = np.where(self.active, self.column, -1)
-        return self.grammar.open_branches(self.said.domains, self.said.dead, np.arange(self.n), columns, self.state)
+        domains, dead = self.narrowing.domains, self.narrowing.dead
+        return self.grammar.open_branches(domains, dead, np.arange(self.n), columns, self.state)
 
     def rows(self):
         "The rows, with the numbers that were spelled or computed."
-        computed = {} if self.said is None else self.said.texts(self.codes)
+        computed = {} if self.narrowing is None else self.narrowing.texts(self.codes)
         return Rows(self.codes, {j: t for j, t in self.texts.items() if j not in self.grammar.tied} | computed)
 
     @property
@@ -137,7 +138,7 @@ class _Writing:
             if j not in self.texts: self.texts[j] = np.full(self.n, None)
             self.texts[j][i] = self.number[i]
             self.number[i] = ""
-        if self.said is not None: self.said.write(who, column, code)
+        if self.narrowing is not None: self.narrowing.write(who, column, code)
         self.place[who] += 1
         return who
 
@@ -165,11 +166,11 @@ def decode_scored(
 ) -> tuple: # The rows, complete, and the log-probability of what was written, `(b,)`, in nats
     """Let the model complete `b` rows; the first `given` fields (in their order) are set. Also gives the probability.
 
-    Every value is valid. It was observed, or it is a number on the column's grid inside the observed range: then it
-    comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that of the
-    written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied column is
-    an observed one, or is computed from the others; then it has the nearest code and its own text. Source: Eq. 2 of the
-    paper, renormalised on what the grammar admits.
+    Every value is valid. Either it was observed, or it is a number on the column's grid inside the observed range. Such
+    a number comes as a text, with the code `SPELLED`. What the prompt holds stays as it is. The log-probability is that
+    of the written fields given those before them, at temperature 1. If the grammar has relations, a number of a tied
+    column is either observed or computed from the others. A computed one has the nearest code and its own text. Source:
+    Eq. 2 of the paper, renormalised on the admitted tokens.
     """
     if isinstance(model, FieldLM): return decode_fields(model, grammar, rows, order, given, temperature, generator)
     device = next(model.parameters()).device
@@ -254,15 +255,15 @@ def _choices_made(choices, first_place, stop):
 def _replayed(grammar, rows, order, wanted):
     "A `Narrowing` that has read the rows in their order, and which fields it admitted, `(n, m)`; None if none is tied."
     if not any((wanted & (order == j)).any() for j in grammar.tied): return None, True
-    said = grammar.narrowing(len(order), record=True)
-    return said, said.read(rows, order)
+    narrowing = grammar.narrowing(len(order), record=True)
+    return narrowing, narrowing.read(rows, order)
 
-def _open_at(grammar, said, rows, columns, states):
+def _open_at(grammar, narrowing, rows, columns, states):
     "Which branches were open when the `rows` wrote such `columns`, `(k, most)` bool; None if all were."
     dead = np.zeros(len(rows), dtype=bool)
-    for j in grammar.tied: dead[columns == j] = said.dead_before[j][rows[columns == j]]
-    every = np.zeros(said.n, dtype=bool)
-    out = grammar.open_branches(said.before, every, rows, columns, states)
+    for j in grammar.tied: dead[columns == j] = narrowing.dead_before[j][rows[columns == j]]
+    every = np.zeros(narrowing.n, dtype=bool)
+    out = grammar.open_branches(narrowing.before, every, rows, columns, states)
     return out if out is None else out | dead[:, None]
 
 # %% ../nbs/13_sampling.ipynb #c3e60b9d
@@ -280,7 +281,7 @@ def field_log_probs(
     `decode_rows` would write it.
 
     It is 0 for the first `given` fields and for omitted fields, and -inf for a value that the grammar does not admit.
-    Source: Eq. 1 and 2 of the paper, renormalised on what the grammar admits.
+    Source: Eq. 1 and 2 of the paper, renormalised on the admitted tokens.
     """
     if isinstance(model, FieldLM): return score_fields(model, grammar, rows, order, given, temperature)
     if next(model.parameters()).device.type == "cuda":
@@ -291,12 +292,12 @@ def field_log_probs(
     choices, admitted = _field_choices(grammar, rows, order)
     wanted = (order >= 0) & (np.arange(order.shape[1]) >= given)
     choices = choices._replace(length=np.where(wanted, choices.length, 0))
-    said, fits = _replayed(grammar, rows, order, wanted)
+    narrowing, fits = _replayed(grammar, rows, order, wanted)
     out = np.where(wanted & ~(admitted & fits), -np.inf, 0.)
     for who in np.array_split(np.arange(len(rows)), max(1, math.ceil(len(rows) / batch_size))):
         made, field = _choices_made(choices.take(who), first_place[who], stop[who])
         if not len(field): continue
-        open_ = said and _open_at(grammar, said, who[made.row], order[who[made.row], field], made.state)
+        open_ = narrowing and _open_at(grammar, narrowing, who[made.row], order[who[made.row], field], made.state)
         score = _score(model, grammar, fields.take(who), made, temperature, open_)
         np.add.at(out, (who[made.row], field), score)
     return out

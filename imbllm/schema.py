@@ -225,8 +225,8 @@ def _missing_text(texts):
 class Column:
     """One column: its name, its kind and its distinct values.
 
-    `values` is a Series of the column's own dtype: the `k` distinct present values in ascending order (categories in
-    their own order), then one missing value if `has_missing`. A cell is the position in it, its code.
+    `values` is a Series of the column's own dtype. It holds the `k` distinct present values in ascending order
+    (categories in their own order), then one missing value if `has_missing`. A cell is the position in it, its code.
     `missing_rate` is the share of missing cells, in [0, 1].
     """
     name:object # Name, as in the table
@@ -475,7 +475,7 @@ def _date_cells(col, cells):
     if not zone and _zone(dates): raise TypeError("a time zone beside moments that have none")
     return dates
 
-def _meant(col, s):
+def _comparable_cells(col, s):
     "Present cells meant for an ordered column, native and comparable with its own."
     cells = _native(s)
     try:
@@ -494,7 +494,7 @@ def as_numbers(
 
     Raises `UnknownValueError` for cells that are no numbers or dates.
     """
-    return _in_unit(col, _meant(col, s))
+    return _in_unit(col, _comparable_cells(col, s))
 
 def _in_unit(col, cells):
     "Native cells as float64 in the unit of `col.numbers`; dates may be finer than that."
@@ -519,7 +519,7 @@ def encode_nearest(
     codes = np.full(len(s), col.n_present if col.has_missing else -1, dtype="int64")
     exact = np.ones(len(s), dtype=bool)
     if missing.all(): return codes, codes >= 0
-    cells = _meant(col, s[~missing]) if col.ordered else _native(s[~missing])
+    cells = _comparable_cells(col, s[~missing]) if col.ordered else _native(s[~missing])
     at = _find(col, cells)
     exact[~missing] = at >= 0
     codes[~missing] = np.where(at < 0, nearest_codes(col, _in_unit(col, cells)), at) if col.ordered else at
@@ -551,7 +551,7 @@ def as_cells(
     """
     dtype = col.values.dtype
     if s.dtype == dtype and dtype != object: return s
-    cells = _meant(col, s)
+    cells = _comparable_cells(col, s)
     if col.native.dtype.kind in "iu" and (broken := [v for v in cells if not _is_whole(v)]):
         raise UnknownValueError(f"Column {col.name!r} holds whole numbers; got {broken[0]!r}.")
     try: out = _series(_of_type(col, cells), dtype).set_axis(cells.index)

@@ -336,8 +336,8 @@ class Codec:
     A table is a matrix of codes `(n, 1 + d)` with the label first; `columns` are the `1 + d` `Column`s. `rows` lays out
     token rows in a given order. `prefix[j]` are the ids that announce column `j` (separator and name), and
     `value_ids[j]` are those of each of its values. `char_ids[j]` are the ids of the characters of a new number, or
-    None. `open_ended[j]` tells whether only what follows ends a value. Raises `TableError` if the tokenizer gives two
-    values of a column the same ids.
+    None. `open_ended[j]` is True if only the next token shows the end of a value. Raises `TableError` if the tokenizer
+    gives two values of a column the same ids.
     """
     def __init__(self,
         columns:list, # The label's `Column` and those of the features
@@ -363,7 +363,7 @@ class Codec:
         return Ragged.of([*fields, (self.end,)])
 
     def _column(self, j, col):
-        "Prefix, value ids and character ids of a column, and whether only what follows ends a value."
+        "Prefix, value ids and character ids of a column, and whether only the next token shows the end of a value."
         prefix, value_ids, char_ids = self.tokenizer.column(j, col)
         if self.by_field: return tuple(prefix), value_ids, None, False # different by construction
         if len(set(value_ids)) < len(value_ids):

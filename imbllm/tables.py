@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.utils.multiclass import check_classification_targets
-from .core import LazyModule
+from .core import LazyModule, documented
 from .discovery import LEVEL
 from .frames import as_frame, as_pandas, is_foreign
 from .schema import (
@@ -40,7 +40,7 @@ def hosted(
     "A table or column of another library as a pandas object, and the way back; anything else as it is, and None."
     return as_pandas(values) if is_foreign(values) else (values, None)
 
-def given_back(
+def to_host(
     rows, # A pandas object
     host, # What `hosted` returned, or None
 ):
@@ -192,8 +192,8 @@ EXCLUDED = "key", "missing", "drop"
 class Excluded:
     """Columns of a table that are not learned.
 
-    `columns` lists the position of each, its treatment in new rows (one of `EXCLUDED`), and a `Column` with the last
-    keys or a missing value.
+    `columns` lists for each its position, its treatment in new rows (one of `EXCLUDED`), and a `Column`. This holds the
+    last keys or a missing value.
     """
     def __init__(self,
         columns=(), # `(position, how, Column)` of each
@@ -220,7 +220,7 @@ class Excluded:
         keys, # Names of the columns of each key, the first of which gets new values; `"auto"` for what looks like keys
     ): # -> Excluded
         "The same and columns of keys, for which new rows get new ones; at least one column is left to be learned."
-        rest = self.learnt(frame.shape[1])
+        rest = self.kept(frame.shape[1])
         found = {i: list(names) for names in keys if names != "auto" if (i := _place_of_key(frame, names)) in rest}
         if "auto" in keys:
             alone = {i: [frame.columns[i]] for i in rest if i not in found and _is_key(frame.iloc[:, i])}
@@ -238,7 +238,7 @@ class Excluded:
         "Names of the columns of each key, the first of which gets new values."
         return [[col.name, *self.joint.get(col.name, [])] for _, how, col in self.columns if how == "key"]
 
-    def learnt(self,
+    def kept(self,
         d:int, # Columns of the table
     ) -> list: # Positions
         "Positions of the columns that are learned."
@@ -266,10 +266,10 @@ class Excluded:
         rng:np.random.Generator, # Source of randomness
     ): # -> Excluded
         "The same with a few new keys in place of the given ones, so that these can be forgotten."
-        def forgotten(how, col):
+        def without_values(how, col):
             if how == "missing": return col
             return replace(col, values=fresh_keys(col, 16, rng) if how == "key" else pd.Series([0], name=col.name))
-        return Excluded([(at, how, forgotten(how, col)) for at, how, col in self.columns], self.joint)
+        return Excluded([(at, how, without_values(how, col)) for at, how, col in self.columns], self.joint)
 
 def _called_key(name): return any(word.lower() in _KEY_WORDS for word in _WORD.findall(str(name)))
 
@@ -398,8 +398,8 @@ class Table:
         frame = as_frame(X)
         excluded = Excluded.of(frame, exclude).with_keys(frame, keys)
         categorical = column_names(frame, categorical_features, "categorical_features") - set(excluded.names)
-        learnt = frame.iloc[:, excluded.learnt(frame.shape[1])] if excluded.columns else frame
-        schema = infer_schema(learnt, list(categorical) or None)
+        features = frame.iloc[:, excluded.kept(frame.shape[1])] if excluded.columns else frame
+        schema = infer_schema(features, list(categorical) or None)
         is_array = not isinstance(X, pd.DataFrame)
         dtype = getattr(X, "dtype", None) if is_array else None
         gaps = [col.name for _, how, col in excluded.columns if how == "missing"]
@@ -408,9 +408,9 @@ class Table:
                              "or 'drop', or pass an array of dtype object.")
         titles = list(frame.columns.names)
         if titles == [None]: titles = None
-        return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), learnt
+        return cls(schema, frame.columns.tolist(), excluded, is_array, host, dtype, titles), features
 
-    def learnt(self,
+    def features(self,
         X, # A table that has the learned columns, in any order
     ) -> pd.DataFrame: # Those columns, in the order that was learned
         "The learned columns of a table. Raises `ValueError` for a missing or repeated one."
@@ -423,15 +423,15 @@ class Table:
         return frame[self.schema.names]
 
     def whole(self,
-        learnt:pd.DataFrame, # Rows, the learned columns only
+        features:pd.DataFrame, # Rows, the learned columns only
         X, # The table that they are from
     ) -> pd.DataFrame: # The rows with all columns
         "Columns that are learned, and at their places those of `X` that are not."
-        if not self.excluded.columns: return learnt
+        if not self.excluded.columns: return features
         X = as_frame(X)
-        return pd.concat([learnt[[n]] if n in learnt else X[[n]] for n in self.names if n in X], axis=1)
+        return pd.concat([features[[n]] if n in features else X[[n]] for n in self.names if n in X], axis=1)
 
-    def given_back(self,
+    def restored(self,
         frame:pd.DataFrame, # New rows, `(n, d)`
     ): # Rows, `(n, d)`
         "Rows in the kind of table that was given."
@@ -439,7 +439,7 @@ class Table:
         if self.titles and len(self.titles) > 1:
             frame = frame.set_axis(pd.MultiIndex.from_tuples(frame.columns, names=self.titles), axis=1)
         elif self.titles: frame = frame.rename_axis(self.titles[0], axis=1)
-        return given_back(frame, self.host)
+        return to_host(frame, self.host)
 
     def to_json(self):
         "Everything but the schema's columns and the host, as JSON takes it."
@@ -595,16 +595,17 @@ def _check_k(k, most, what):
         raise ValueError(f"k must be at least 1 and {what}; got {k!r}.")
 
 # %% ../nbs/19_tables.ipynb #13032a1e
+@documented
 class Space:
     """Where rows of mixed types have distances: the share of columns that differ (Gower, 1971), or Euclidean ones.
 
-    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range, or
-    by 1 if the range is a single value. Outside the range it may exceed 1. Categories differ by 0 or 1. Missing is a
-    separate category, and all categories that the reference lacks are the same one. A missing number is at distance 0
-    from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over the `d`
-    columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared differences: at
-    most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that cannot be used, and
-    `ValueError` for an unknown metric.
+    For numbers and dates (as counts of their unit), the distance is the difference divided by the reference's range. If
+    the range is a single value, it is divided by 1. Outside the range it may exceed 1. Categories differ by 0 or 1.
+    Missing is a separate category, and all categories that the reference lacks are the same one. A missing number is at
+    distance 0 from a missing one, and at `1/2 + |x - 1/2|` from a number at the share `x` of the range. The sum over
+    the `d` columns is divided by `d`. With `metric="euclidean"` the distance is the root of the sum of squared
+    differences: at most the root of `d` inside the ranges. Raises the errors of `infer_schema` for a reference that
+    cannot be used, and `ValueError` for an unknown metric.
     """
     def __init__(self,
         reference, # Table or `Schema` that says which columns are numbers, and their ranges

@@ -1,7 +1,7 @@
 """Check the form of the source: `python tools/lines.py` exits with 1 if one of these is broken.
 
-- No line of a notebook's cell or of a module is longer than 120 characters. What cannot be broken is not counted: rows
-  of a markdown table, addresses of links, a single word, and `__all__`, which nbdev writes.
+- No line of a notebook's cell or of a module is longer than 120 characters. Text that cannot be broken does not count:
+  rows of a markdown table, addresses of links, a single word, and `__all__`.
 - No chapter imports one with a higher number, lazily or not, so that no imports go in a circle.
 
 It also counts the public names. ruff checks the lines of what is not exported from a notebook.

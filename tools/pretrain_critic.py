@@ -3,11 +3,11 @@
     python tools/pretrain_critic.py --out FOLDER/incontext.safetensors --minutes 8 --device cuda
 
 Needs torch, numpy and safetensors, and `imbllm/tablenet.py` beside it, of which it imports nothing else. Tables are
-drawn on the device, a batch at a time: latent variables by random networks, trees, clusters and products; columns that
-are numbers, ordinals, categories, rounded, skewed, irrelevant or partly missing; a rare class of .5 to 50 % of the
-rows. The schedule follows the wall clock, so that a run fills its minutes on any machine. Every half minute the
-weights, their average and the optimizer go to FILE.state (`--resume` goes on from there) and the average to FILE, in
-half precision; FILE with the ending .csv is the log. Memory that runs out halves the batch.
+drawn on the device, a batch at a time. Latent variables come from random networks, trees, clusters and products.
+Columns are numbers, ordinals, categories, rounded, skewed, irrelevant or partly missing. The rare class has .5 to 50 %
+of the rows. The schedule follows the wall clock, so that a run fills its minutes on any machine. Every half minute the
+weights, their average and the optimizer go to FILE.state (`--resume` continues from there). The average goes to FILE,
+in half precision. FILE with the ending .csv is the log. Memory that runs out halves the batch.
 
     python tools/pretrain_critic.py --speed --device cuda          tables a second for sizes of batches
 """

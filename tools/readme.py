@@ -3,10 +3,10 @@
     python tools/readme.py            write it
     python tools/readme.py --check    exit 1, with a diff, if README.md is not what the notebook gives
 
-Cells flagged `#| hide`, `#| include: false` or `#| default_exp` are left out, `#| echo: false` hides a cell's code and
-`#| output: false` its output; progress bars and warnings (stderr) never appear. Code cells in a row become one block.
-Links become absolute, so that PyPI can show the text too: a notebook's leads to its page of the documentation, any
-other file's to the repository. Each must lead to a file that exists.
+Cells flagged `#| hide`, `#| include: false` or `#| default_exp` are left out. `#| echo: false` hides a cell's code, and
+`#| output: false` its output. Progress bars and warnings (stderr) never appear. Code cells in a row become one block.
+Links become absolute, so that they work on PyPI, too. Links to notebooks lead to the page of the documentation, other
+links to the repository. Each must lead to a file that exists.
 """
 import difflib
 import posixpath

@@ -4,9 +4,9 @@
     python tools/site.py DIR        check, and leave the site in DIR
     python tools/site.py --browser  open every page in Chromium as well, at the widths of a desk and of a phone
 
-nbdev prepares the notebooks (API tables from docments, links to symbols), nbconvert turns them into Markdown, and
-mkdocs into pages; those in nbs/tests/ are no pages. A gallery of the tutorials and a reference for users are made from
-the prepared notebooks. Every internal link, anchor and picture must lead somewhere, every public symbol must have a
+nbdev prepares the notebooks (API tables from docments, links to symbols). nbconvert turns them into Markdown, and
+mkdocs into pages. The notebooks in nbs/tests/ are no pages. A gallery of the tutorials and a reference for users are
+made from the prepared notebooks. Every internal link, anchor and picture must work. Every public symbol must have a
 place on a page, and nbs/sidebar.yml must have every page once.
 """
 import base64
@@ -116,7 +116,7 @@ def relink(text, folder):
 
 
 def strip_directives(cell):
-    "Leave out the `#|` lines of a cell, or all of its code if they ask for that; tables without a look of their own."
+    "Remove the `#|` lines of a cell, or all of its code if they ask for that. Tables lose their own style."
     if cell.cell_type != "code": return
     hidden = re.search(r"^#\|\s*echo:\s*false", cell.source, re.M)
     cell.source = "" if hidden else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
