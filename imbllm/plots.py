@@ -205,8 +205,8 @@ def score_bars(
     bars are one standard error over data sets.
 
     A panel omits methods without its metric. Returns an array of Axes. Raises `TypeError` unless `results` is a
-    DataFrame, and `ValueError` for unknown metrics and methods, a named method without the metrics, several
-    classifiers, protocols, q's or language models, or a wrong number of axes. Source: Figure 4 of the paper.
+    DataFrame. Raises `ValueError` for unknown metrics and methods, a named method without the metrics, and a wrong
+    number of axes. So do several classifiers, protocols, q's or language models. Source: Figure 4 of the paper.
     """
     metrics = _listed(metrics)
     wanted = None if methods is None else _listed(methods)
@@ -244,11 +244,11 @@ def score_dots(
     ax:Axes=None, # Where to draw; default: a new figure
     against:str=None, # Draw a vertical line at the mean of this method
 ) -> Axes: # The axes
-    """A line for each method, largest mean on top, with a dot for each data set (mean over seeds) and a big mark for
-    the mean over data sets.
+    """A line for each method, largest mean on top. A dot is a data set (mean over seeds), a big mark the mean over data
+    sets.
 
-    Raises `TypeError` unless `results` is a DataFrame, and `ValueError` for unknown metrics and methods, a named method
-    without a score, and several classifiers, protocols, q's or language models.
+    Raises `TypeError` unless `results` is a DataFrame. Raises `ValueError` for unknown metrics and methods, and a named
+    method without a score. So do several classifiers, protocols, q's or language models.
     """
     wanted = None if methods is None else _listed(methods)
     extra = [] if against is None else [against]
@@ -322,9 +322,9 @@ def score_lines(
     """Mean score over data sets against the column `x`, with a line for each value of the column `by`, named at its
     end. A band is one standard error over data sets, for up to two lines or for ImbLLM.
 
-    Rows without `x` or `by` are dropped. Raises `TypeError` unless `results` is a DataFrame, `ValueError` for unknown
-    columns, for `x` and `by` the same, and for rows of several classifiers, protocols, q's, language models or methods
-    that are neither `x` nor `by`. Source: Figures 5 and 6 of the paper.
+    Rows without `x` or `by` are dropped. Raises `TypeError` unless `results` is a DataFrame. Raises `ValueError` for
+    unknown columns, and for `x` and `by` the same. So do several classifiers, protocols, q's, language models or
+    methods, unless they are `x` or `by`. Source: Figures 5 and 6 of the paper.
     """
     if x == by: raise ValueError(f"x and by must be different columns; got {x!r} for both.")
     table = _means(results, metric, keys=(by, x))
@@ -373,8 +373,8 @@ def gap_heatmap(
     """A heat map of data sets by methods: mean score over seeds minus that of the method `against`. Colours are centred
     at 0; a cell without a score is blank.
 
-    Raises `TypeError` unless `results` is a DataFrame, `ValueError` for an unknown metric, if no data set has scores of
-    `against` and of another method, and for rows of several classifiers, protocols, q's or language models.
+    Raises `TypeError` unless `results` is a DataFrame. Raises `ValueError` for an unknown metric, and if no data set
+    has scores of `against` and of another method. So do several classifiers, protocols, q's or language models.
     """
     gaps = _gaps(results, metric, against)
     if ax is None: ax, = new_axes(2.2 + .42*gaps.shape[1], .5 + .28*len(gaps) + .75*room(gaps))
@@ -431,8 +431,8 @@ def critical_difference(
     `alpha`. A missing p-value counts as no difference.
 
     `significance` is symmetric and may hold more methods than `ranks`. Raises `ValueError` for fewer than two methods,
-    for a rank that is missing or a method without p-values, and for an `alpha` outside (0, 1); `ImportError` without
-    the package `scikit-posthocs`. Source: Demšar, 2006.
+    a missing rank, a method without p-values, and an `alpha` outside (0, 1). Raises `ImportError` without the package
+    `scikit-posthocs`. Source: Demšar, 2006.
     """
     draw, ranks = _diagram(), pd.Series(ranks, dtype=float)
     if not 0 < alpha < 1: raise ValueError(f"alpha must be between 0 and 1; got {alpha!r}.")

@@ -172,9 +172,8 @@ def column_gaps(
     shuffles:int=200, # How often rows are shuffled to see what chance does
     random_state=0, # Seed of the shuffles
 ) -> pd.DataFrame: # A line for each column, worst first
-    """Gap of each column between two tables: `gap` in [0, 1] (Kolmogorov-Smirnov for numbers and dates, total variation
-    for categories), and `chance`, which 95 % of random splits stay below. Also shares of missing cells and typical
-    values.
+    """Gap of each column between two tables, in [0, 1]: Kolmogorov-Smirnov for numbers and dates, total variation for
+    categories. 95% of random splits stay below `chance`. Also shares of missing cells and typical values.
 
     Sorted by `gap`, the largest first. Raises the errors of `infer_schema` for columns that cannot be read in common,
     such as text in one table and numbers in the other.
@@ -197,7 +196,7 @@ def detection_auc(
     synthetic:pd.DataFrame, # Synthetic rows, `(m, d)`, with the same columns
     random_state:int=0, # Seed of the cut, the folds and the classifier
 ) -> float: # ROC-AUC, in [0, 1]; NaN for fewer than 10 rows in a set
-    """ROC-AUC of XGBoost that tells real from synthetic rows, cross-validated, on equally many of both: ½ if it
+    """Cross-validated ROC-AUC of XGBoost that separates real from synthetic rows, on equally many of both: ½ if it
     cannot. NaN if one of the sets has fewer than 10 rows. Source: Lopez-Paz and Oquab, 2017."""
     n = min(len(real), len(synthetic))
     rng = np.random.default_rng(random_state)
@@ -337,8 +336,8 @@ def downstream_scores(
 
     With `test`, scores come from that table and errors from 30 bootstrap samples of it. Otherwise they are means over
     up to 5 folds, with synthetic rows in training folds only, and errors are those of the mean. Raises `ValueError` for
-    a test table that lacks the rarest class or any other, and, without a test table, for a rarest class with a single
-    row.
+    a test table that lacks the rarest class or any other. Without a test table, it does so for a rarest class with a
+    single row.
     """
     return _downstream(real, synthetic, target, test, random_state)[0]
 
@@ -433,8 +432,8 @@ def _cut_notes(tables, n_classes, max_classes, max_rows):
         notes.append(f"{max_classes} of {n_classes} classes have a part of their own: "
                      "those with the most synthetic rows.")
     if max(map(len, tables.all)) > max_rows:
-        notes.append(f"Classes, distances and pictures use at most {max_rows:,} random rows of a set (the closest real "
-                     f"row is sought among up to {100*max_rows:,}), classifiers at most {10*max_rows:,}.")
+        notes.append(f"Classes, distances and pictures use at most {max_rows:,} random rows of a set, classifiers at "
+                     f"most {10*max_rows:,}. The closest real row is one of at most {100*max_rows:,}.")
     return notes
 
 def _measure(tables, max_rows, max_classes, seed):
@@ -637,7 +636,7 @@ def _cell_text(v):
 _PASSPORT = dict(log_odds="log-odds of the label", weight="weight", rank="rank") # columns of a passport on the page
 
 def _nearest_table(nearest, passports, most=12):
-    "Synthetic rows with their passports, and beneath each cell that of the nearest real row where it differs."
+    "Synthetic rows with their passports; below each cell, that of the nearest real row if it differs."
     rows, known, distance = nearest
     names = list(rows)[:most]
     shown = [] if passports is None else [name for name in _PASSPORT if name in passports]
@@ -754,8 +753,8 @@ def _pairs_sentence(tables):
     except ValueError: return [] # a column of the real table is no column that can be compared
     if not len(found) or not found.iloc[0].new: return []
     worst = found.iloc[0]
-    return [f"Worst pair of columns: {worst['column']} and {worst.other}. {worst.new:.1%} of the synthetic rows have "
-            f"values of these two that no real row combines ({worst.held_out:.1%} of held-out real rows)."]
+    return [f"Worst pair of columns: {worst['column']} and {worst.other}. {worst.new:.1%} of the synthetic rows "
+            f"combine two values that no real row combines ({worst.held_out:.1%} of held-out real rows)."]
 
 def _rules_sentence(tables):
     "Rules that all real rows keep and some synthetic ones break."
@@ -780,7 +779,7 @@ def _passport_sentence(passports):
     "How many rows the model itself would give another label."
     if passports is None or "weight" not in passports or passports.weight.isna().all(): return []
     doubted = (passports.log_odds < 0).mean()
-    return [f"To the model that wrote them, {doubted:.1%} of the synthetic rows are likelier under the other classes "
+    return [f"The model that wrote the synthetic rows finds {doubted:.1%} of them likelier under the other classes "
             "than under their own label."]
 
 def _sentences(found):
@@ -964,9 +963,9 @@ def report(
     gain of a classifier.
 
     The same arguments give the same page. Downstream scores use at most `10*max_rows` real rows. Raises `TypeError`
-    unless the tables are frames, and `ValueError`, among it the errors of `infer_schema`, for tables that do not match:
-    unequal columns, labels that `real` does not have, missing labels, no rows, columns of text in one and of numbers in
-    another, another number of passports than of new rows. `interactive=True` without the extra raises `ImportError`.
+    unless the tables are frames. Raises `ValueError` for tables that do not match: unequal columns, labels that `real`
+    does not have, missing labels, no rows, or text in one and numbers in another. The number of passports must be that
+    of the new rows. `interactive=True` without the extra raises `ImportError`.
     """
     if not isinstance(max_rows, int) or max_rows < 50:
         raise ValueError(f"max_rows must be a whole number of at least 50; got {max_rows!r}.")

@@ -100,8 +100,8 @@ def summary(
     metric:str='minority_f1', # A column of scores
 ) -> pd.DataFrame: # One row per method, best first
     """A metric in the paper's form: one row per method, sorted by mean rank, then by mean. It has the mean over seeds
-    for each data set, the mean over data sets, the standard deviation over seeds (averaged over data sets), the mean
-    rank, and the number of runs.
+    for each data set and the mean over data sets. It also has the standard deviation over seeds (averaged over data
+    sets), the mean rank, and the number of runs.
 
     Means are over the seeds that a method has; ranks are over the seeds that all methods have. A method that lacks a
     data set has no mean over data sets and no rank.
@@ -148,8 +148,7 @@ def newest(
     version has all, the newest of each cell.
 
     Also a table with a line per method: its `versions`, the `first` and the `last` date, the numbers of `cells` and of
-    `failed` cells, and whether one version has them all (`whole`). Raises `ValueError` for seeds or data sets without
-    any row.
+    `failed` cells. `whole`: one version has them all. Raises `ValueError` for seeds or data sets without any row.
     """
     if datasets is not None: results = results[results['dataset'].isin(list(datasets))]
     results = results[results['seed'].isin(list(seeds))]
@@ -222,8 +221,8 @@ def side_by_side(
     digits:int=3, # Decimals
     besides=(), # Methods out of competition: never bold, without a rank
 ): # A styled table
-    """Tables of several sources in one, for comparison cell by cell. It has a line for each data set and source, a
-    column for each method, and the best of each line in bold, then the averages over data sets and the mean ranks.
+    """Tables of several sources in one, for comparison cell by cell. It has a line for each data set and source, and a
+    column for each method. The best of each line is bold. The averages over data sets and the mean ranks follow.
 
     A method has an average and a rank where a source has it on every data set. `.data` is the table of texts. Data sets
     and methods are those of the first source, in its order; others are dropped.

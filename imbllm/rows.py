@@ -126,8 +126,8 @@ def marginal_plot(
     ax:Axes=None, # Where to draw; default: a new figure
     most:int=10, # Categories to show; the others are pooled
 ) -> Axes: # The axes
-    """Shares of a column's values in real and in synthetic rows: bars for categories and for at most 12 numbers, else
-    histograms over common bins. The shares of missing cells stand below.
+    """Shares of a column's values in real and in synthetic rows. Categories and at most 12 numbers have bars, other
+    columns histograms over common bins. A note gives the shares of missing cells.
 
     Raises `ValueError` for frames without rows or with unequal columns, and for an unknown column; the errors of
     `infer_column` for one that cannot be read.
@@ -272,8 +272,8 @@ def association_heatmap(
 
 # %% ../nbs/31_rows.ipynb #8528c08f
 def _vectors(space, X):
-    """Rows as vectors: scaled numbers, marks of missing ones, and indicators over √2 of each category, of a missing one
-    (-2) and of all unknown ones (-1)."""
+    """Rows as vectors: scaled numbers, marks of missing ones, and indicators over √2 of each category. A missing
+    category (-2) and all unknown ones (-1) have indicators, too."""
     numbers, codes = space.points(X)
     sizes = [c.n_present for c in space.schema.columns if not c.ordered]
     return np.hstack([numbers, *((codes[:, [j]] == np.arange(-2, k))/np.sqrt(2) for j, k in enumerate(sizes))])
@@ -302,8 +302,8 @@ def row_map(
     """Rows on the first two principal components of the real ones; of more rows, `most` random ones are drawn. The axes
     say which share of the real rows' variance they hold.
 
-    Raises `ValueError` for frames without rows or with unequal columns, and for fewer than 3 real rows; the errors of
-    `infer_schema` for columns that cannot be read.
+    Raises `ValueError` for frames without rows or with unequal columns, and for fewer than 3 real rows. Raises the
+    errors of `infer_schema` for columns that cannot be read.
     """
     frames = dict(real=real, synthetic=synthetic) | ({} if unseen is None else dict(unseen=unseen))
     _check_rows(**frames)
@@ -389,8 +389,8 @@ def dcr_histogram(
     reference=None, # Table, `Schema` or `Space` that sets the scale; default: the real rows
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Densities of the distances to the closest real record: from synthetic rows, from real rows (each to the others)
-    and from unseen ones, with a mark at each median.
+    """Densities of the distances to the closest real record, with a mark at each median. They start from synthetic
+    rows, from real rows (each to the others) and from unseen ones.
 
     Distances are shares of columns. Raises `ValueError` for frames without rows or with unequal columns, and for a
     single real row. Source: Park et al., 2018 (table-GAN).
@@ -468,10 +468,10 @@ def row_probabilities(
     order=None, # Names of the columns in the order to write them; default: that of the table
     ax:Axes=None, # Where to draw; default: a new figure
 ) -> Axes: # The axes
-    """Probability that a fitted model writes each value of a row, given its label and the values before it (bars), and
-    that of the likeliest value in that place (grey marks).
+    """Bars: the probability that a fitted model writes each value of a row, given its label and the values before it.
+    Grey marks: the probability of the likeliest value in that place.
 
-    Raises `ValueError` for other than one row, an unknown label, or an order that is none of the columns;
+    Raises `ValueError` for other than one row, an unknown label, or an order of other columns. Raises
     `UnknownValueError` for values that the model does not know.
     """
     row, order = _one_row(sampler, X, label, order)
