@@ -29,6 +29,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
+from .core import documented
 from .serialization import spread
 
 # %% ../nbs/10_models.ipynb #3468873a
@@ -597,6 +598,7 @@ def _no_gguf_bar():
     try: yield
     finally: modeling_gguf_pytorch_utils.tqdm = usual
 
+@documented
 def load_llm(
     name:str, # Hub id such as `"distilgpt2"`, a local folder, a GGUF file, or `"smollm2"`
     dtype:torch.dtype=torch.float32, # Of the weights
@@ -675,6 +677,7 @@ def _set_vocabulary(model, embedding, head, tied, pad):
     if hasattr(model, "vocab_size"): model.vocab_size = model.config.vocab_size
 
 # %% ../nbs/10_models.ipynb #c3bc92c7
+@documented
 def trim_vocabulary(
     model, # A causal language model of `transformers`; changed in place
     kept:np.ndarray, # Ids to keep, ascending
@@ -726,6 +729,7 @@ def _lora_config(model, lora):
     except (TypeError, ValueError) as e:
         raise ValueError(f"lora={lora!r} is not what peft.LoraConfig takes: {e}") from e
 
+@documented
 def add_lora(
     model, # A causal language model of `transformers`; changed in place
     lora, # Rank of the adapters, or a dictionary of arguments of `peft.LoraConfig`
@@ -751,6 +755,7 @@ def add_lora(
                          "leave them out.")
     return adapted
 
+@documented
 def merge_lora(
     adapted, # What `add_lora` returned
 ): # The plain model
