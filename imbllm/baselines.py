@@ -41,6 +41,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from xgboost import XGBClassifier
 
 # %% ../nbs/27_baselines.ipynb #6191f6ca
+from .core import documented
 from .interpolation import Interpolation
 from .oversampler import GReaT, ImbLLM, LITO, PredLLM, TapTap
 from .settings import PRESETS, qualified
@@ -541,6 +542,7 @@ def _settings(text, name):
         raise ValueError(f"Settings of a method are written name=value, with commas between; got {text!r} in {name!r}.")
     return {key.strip(): _value(value.strip()) for key, _, value in pairs}
 
+@documented
 def get_method(
     name:str, # A key of `METHODS` in any case, perhaps with a preset and settings: `"ImbLLM@paper(epochs=20)"`
 ) -> Method: # The method

@@ -24,7 +24,7 @@ from .baselines import CLASSIFIERS, Method, RoundToTable, fits, get_method, roun
 from .datasets import dataset_names, load_dataset, make_income, train_test_cut
 from .finetuning import write_atomically
 from .classifier import opinion_pool
-from .core import in_parallel
+from .core import documented, in_parallel
 from .oversampler import ImbLLM
 from .metrics import (
     DIRECTIONS, Space, classification_scores, curve_sizes, dcr, diversity_scores, impossible_pairs, rows_worth)
@@ -257,6 +257,7 @@ def _add_worth(scores, cell):
         found['exchange_rate'] = float(rows_worth(sizes, curve, found['average_precision']) - kept)
 
 # %% ../nbs/28_benchmark.ipynb #ff2d7f05
+@documented
 def measure(
     cell:Cell, # What to measure
     memory:joblib.Memory=None, # Where new rows are kept, for cells that need the same ones
@@ -301,6 +302,7 @@ def _measured(cell, method, problem, new=None, replaces=False, opinion=None):
     return out | dict(scores=scores, classifier_seconds=time.perf_counter() - start)
 
 # %% ../nbs/28_benchmark.ipynb #6299514c
+@documented
 def measure_rows(
     cell:Cell, # What they are measured as
     new:pd.DataFrame, # New rows of the rarest class, `(m, d)`, with the columns of the table
@@ -394,6 +396,7 @@ def run_cell(
     return record
 
 # %% ../nbs/28_benchmark.ipynb #f89e7e3d
+@documented
 def grid(
     datasets, # Names for `load_table`
     methods, # Names for `get_method`
@@ -414,6 +417,7 @@ def grid(
     raise ValueError(f"The grid is empty: {sizes}; each needs one at least.")
 
 # %% ../nbs/28_benchmark.ipynb #96de64ff
+@documented
 def run(
     cells, # Cells of `grid`
     out, # Folder of the results

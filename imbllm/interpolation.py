@@ -9,10 +9,12 @@ __all__ = ['interpolate', 'Interpolation']
 import copy
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
+from .core import documented
 from .schema import nearest_codes, number_text
 from .serialization import Rows
 
 # %% ../nbs/08_interpolation.ipynb #3f32d6d0
+@documented
 def interpolate(
     a:np.ndarray, # Numbers of the first rows, `(n, k)`
     b:np.ndarray, # Numbers of the second rows, `(n, k)`
@@ -61,6 +63,7 @@ def _rounded(x, col, code):
     return number_text(round(float(x), int(col.decimals[code])) + 0.)
 
 # %% ../nbs/08_interpolation.ipynb #0bc7a1bb
+@documented
 class Interpolation:
     """A source of interpolated rows (Eq. 5 of the paper).
 

@@ -29,6 +29,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
+from .core import documented
 from .serialization import spread
 
 # %% ../nbs/10_models.ipynb #3468873a
@@ -211,6 +212,39 @@ def own_modes():
                 stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
         yield
 
+# %% ../nbs/10_models.ipynb #17928a1f
+WIDE = 512 # columns from which transposing first pays
+
+def _gradient_of_weight(x, g):
+    "The product of `x` `(n, k)`, transposed, and `g` `(n, m)`: `(k, m)`."
+    k, m = x.shape[1], g.shape[1]
+    if 2 * k <= m: return x.t().contiguous() @ g
+    if 2 * m <= k: return (g.t().contiguous() @ x).t()
+    return x.t() @ g
+
+class _Projected(torch.autograd.Function):
+    "A linear map of rows `x` `(n, k)` by a `weight` `(k, m)`."
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return torch.addmm(bias, x, weight)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        found = lambda: g @ weight.t(), lambda: _gradient_of_weight(x, g), lambda: g.sum(0)
+        return tuple(f() if w else None for f, w in zip(found, wanted))
+
+class Projection(Conv1D):
+    "GPT-2's linear map; in bfloat16 on a CPU the gradient of a wide weight takes less time."
+    def forward(self, x):
+        rows = x.reshape(-1, x.shape[-1])
+        low = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+        if not low or min(*self.weight.shape, 2 * len(rows)) < WIDE: return super().forward(x)
+        cast = [v.to(torch.get_autocast_dtype("cpu")) for v in (rows, self.weight, self.bias)]
+        return _Projected.apply(*cast).view(*x.shape[:-1], self.nf)
+
 # %% ../nbs/10_models.ipynb #5b0138c8
 def _without_functions(model):
     "Turn off dropout that other families' layers call as a function, because no key can control it."
@@ -224,6 +258,7 @@ def quicker(model):
         for name, child in part.named_children():
             if type(child) is NewGELUActivation: setattr(part, name, Activation())
             if type(child) is nn.Dropout: setattr(part, name, Dropout(child.p).train(child.training))
+            if type(child) is Conv1D: child.__class__ = Projection
     if type(model).__name__ not in PLAIN_HEADS: _without_functions(model)
     return usual_attention(model)
 
@@ -563,6 +598,7 @@ def _no_gguf_bar():
     try: yield
     finally: modeling_gguf_pytorch_utils.tqdm = usual
 
+@documented
 def load_llm(
     name:str, # Hub id such as `"distilgpt2"`, a local folder, a GGUF file, or `"smollm2"`
     dtype:torch.dtype=torch.float32, # Of the weights
@@ -641,6 +677,7 @@ def _set_vocabulary(model, embedding, head, tied, pad):
     if hasattr(model, "vocab_size"): model.vocab_size = model.config.vocab_size
 
 # %% ../nbs/10_models.ipynb #c3bc92c7
+@documented
 def trim_vocabulary(
     model, # A causal language model of `transformers`; changed in place
     kept:np.ndarray, # Ids to keep, ascending
@@ -692,6 +729,7 @@ def _lora_config(model, lora):
     except (TypeError, ValueError) as e:
         raise ValueError(f"lora={lora!r} is not what peft.LoraConfig takes: {e}") from e
 
+@documented
 def add_lora(
     model, # A causal language model of `transformers`; changed in place
     lora, # Rank of the adapters, or a dictionary of arguments of `peft.LoraConfig`
@@ -717,6 +755,7 @@ def add_lora(
                          "leave them out.")
     return adapted
 
+@documented
 def merge_lora(
     adapted, # What `add_lora` returned
 ): # The plain model

@@ -7,10 +7,12 @@ __all__ = ['PERMUTATIONS', 'permute']
 
 # %% ../nbs/07_permutation.ipynb #9619d14b
 import numpy as np
+from .core import documented
 
 # %% ../nbs/07_permutation.ipynb #1c9c211c
 PERMUTATIONS = "fix_y", "permute_xy", "label_last", "identity", "label_last+original", "fix_y+label_last"
 
+@documented
 def permute(
     n:int, # How many orders
     d:int, # How many features

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import MaxNLocator
+from .core import documented
 
 # %% ../nbs/30_plots.ipynb #330ecaf8
 FAMILIES = { # Colours of the first and of the last, marker, and methods of each family
@@ -52,6 +53,7 @@ def look(name):
 # %% ../nbs/30_plots.ipynb #ccc47f86
 def _listed(names): return [names] if isinstance(names, str) else list(dict.fromkeys(names))
 
+@documented
 def method_colors(
     methods, # Names of methods
 ) -> dict: # Colour of each, as `#rrggbb`
@@ -192,6 +194,7 @@ def _bars(ax, table, metric):
     ax.set_axisbelow(True)
     ax.set_xlabel(_words(metric))
 
+@documented
 def score_bars(
     results:pd.DataFrame, # Table of `results_frame`, or rows of it
     metrics=("balanced_accuracy", "close_probability", "coverage"), # Columns of scores, one panel each
@@ -233,6 +236,7 @@ def _reference_line(ax, name, mean):
     ax.legend(handles=[line], fontsize=9, frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
 
 # %% ../nbs/30_plots.ipynb #1a806e91
+@documented
 def score_dots(
     results:pd.DataFrame, # Table of `results_frame`, or rows of it
     metric="minority_f1", # Column of the score
@@ -307,6 +311,7 @@ def _check_one_method(results, columns):
         raise ValueError(f"results holds several values of method: {', '.join(map(str, methods))}. "
                          "Keep one, or name the column in by.")
 
+@documented
 def score_lines(
     results:pd.DataFrame, # Table of `results_frame`, or rows of it
     x:str, # Column that is varied, such as `q`
@@ -358,6 +363,7 @@ def _gaps(results, metric, against):
                          "there is nothing to compare.")
     return gaps
 
+@documented
 def gap_heatmap(
     results:pd.DataFrame, # Table of `results_frame`, or rows of it
     metric="minority_f1", # Column of the score
@@ -414,6 +420,7 @@ _DIAGRAM = dict( # how the parts of the diagram look
     marker_props=dict(s=26), elbow_props=dict(lw=1.2),
     crossbar_props=dict(color=".25", linewidth=1.8, marker="o", ms=3.2))
 
+@documented
 def critical_difference(
     ranks:pd.Series, # Mean rank of each method, 1 is best
     significance:pd.DataFrame, # p-value of each pair, methods by methods

@@ -21,7 +21,7 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 from xgboost import XGBClassifier
-from .core import write_atomically
+from .core import documented, write_atomically
 from imbllm.metrics import (
     ExchangeRate, Space, classification_scores, close_probability, exchange_rate_of_rows, impossible_pairs, prdc,
     rows_text)
@@ -165,6 +165,7 @@ def _column_line(column, codes, new):
                 real=_typical(column, r), synthetic=_typical(column, s),
                 missing_real=missing_real, missing_synthetic=missing_synthetic)
 
+@documented
 def column_gaps(
     real:pd.DataFrame, # Real rows, `(n, d)`
     synthetic:pd.DataFrame, # Synthetic rows, `(m, d)`, with the same columns
@@ -189,6 +190,7 @@ def _cut(frame, most, rng):
     "At most so many rows, drawn at random, in their order."
     return frame if len(frame) <= most else frame.iloc[np.sort(rng.permutation(len(frame))[:most])]
 
+@documented
 def detection_auc(
     real:pd.DataFrame, # Real rows, `(n, d)`
     synthetic:pd.DataFrame, # Synthetic rows, `(m, d)`, with the same columns
@@ -321,6 +323,7 @@ def _downstream(real, synthetic, target, test, seed):
     table = both.unstack(1).swaplevel(axis=1)
     return table.loc[list(_WAYS), [(score, what) for score in _SCORES for what in ("mean", "error")]], curves
 
+@documented
 def downstream_scores(
     real:pd.DataFrame, # Real rows with their label
     synthetic:pd.DataFrame, # Synthetic rows with theirs
@@ -942,6 +945,7 @@ class Report:
                 'style="width:100%;height:48rem;border:0"></iframe>')
 
 # %% ../nbs/32_report.ipynb #24147d06
+@documented
 def report(
     real:pd.DataFrame, # Real rows with their label: those from which the sampler has learned
     synthetic:pd.DataFrame, # Synthetic rows with theirs; the real rows may stand on top, as `fit_resample` gives them
@@ -989,6 +993,7 @@ def _wanted(sampler):
     counts = {c: n for c, n in getattr(sampler, "sampling_strategy_", {}).items() if n}
     return counts or {sampler.row_model_.columns[0].values.iloc[sampler.label_code()]: 2000}
 
+@documented
 def report_sampler(
     sampler, # A fitted `ImbLLM`
     X, # Real rows `(n, d)` on which it was fitted

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, wilcoxon
 
 # %% ../nbs/29_results.ipynb #de2d859a
+from .core import documented
 from .benchmark import STAMPED, ResultsError, _open_results, read_cell
 
 # %% ../nbs/29_results.ipynb #bb4481aa
@@ -30,6 +31,7 @@ def _rows(record):
     scores = record.get('scores', {}) or {None: {}}
     return [cell | dict(classifier=name) | values | more for name, values in scores.items()]
 
+@documented
 def results_frame(
     out, # Folder of `run`
 ) -> pd.DataFrame: # One row per cell and classifier
@@ -59,6 +61,7 @@ def _refuse_mixed(results):
         if len(found) > 1:
             raise ValueError(f"results mix several values of {k!r}: {', '.join(map(str, found))}; keep one.")
 
+@documented
 def by_dataset(
     results:pd.DataFrame, # As `results_frame` gives them, of one classifier, protocol, model and q
     metric:str='minority_f1', # A column of scores
@@ -91,6 +94,7 @@ def _ranks(results, metric):
     return _paired(results, metric).rank(axis=1, ascending=metric in LOWER_IS_BETTER).mean()
 
 # %% ../nbs/29_results.ipynb #5af44c0f
+@documented
 def summary(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores
@@ -133,6 +137,7 @@ def _newest_of(part, keys, wanted):
     keys = dict.fromkeys([*keys, 'q', 'llm', 'protocol', 'classifier'])
     return rows.drop_duplicates(list(keys), keep='last').drop(columns='order')
 
+@documented
 def newest(
     results:pd.DataFrame, # As a file of results has them, of one or more versions
     seeds=(0, 1, 2), # Seeds that are compared
@@ -162,6 +167,7 @@ def _made_with(part, keys, wanted):
                 whole=len(cells) == wanted and part['version'].nunique() == 1)
 
 # %% ../nbs/29_results.ipynb #d1349087
+@documented
 def printed_table(
     printed:pd.DataFrame, # Lines of `results/printed.csv`
     table:str, # What the paper calls it, such as `"Table II"`
@@ -181,6 +187,7 @@ def printed_table(
     out = part.set_index(names)[column].unstack()[part['method'].unique()].loc[part['dataset_or_setting'].unique()]
     return out.rename_axis(index='dataset', columns=None)
 
+@documented
 def mean_and_std(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores
@@ -208,6 +215,7 @@ def _lines(means, std, besides, digits):
     texts |= {'average': [_cell(m, np.nan, digits) for m in average]}
     return texts | {'mean rank': [_cell(-r, np.nan, 1) for r in table.loc['mean rank']]}, best
 
+@documented
 def side_by_side(
     sources:dict, # By name: means, data sets x methods, or a pair of means and standard deviations
     digits:int=3, # Decimals
@@ -229,6 +237,7 @@ def side_by_side(
     best = np.array([found[name][1].loc[line] for line, name in order])
     return table.style.apply(lambda _: np.where(best, 'font-weight: bold', ''), axis=None)
 
+@documented
 def agreement(
     printed:pd.DataFrame, # Data sets x methods
     measured:pd.DataFrame, # Data sets x methods
@@ -245,6 +254,7 @@ def _need(*modules):
     except ImportError as e:
         raise ImportError(f"The statistics need the package {e.name}: pip install 'imbllm[bench]'") from e
 
+@documented
 def friedman(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores
@@ -280,6 +290,7 @@ def _pair_tests(d, rope):
                 better=better, equal=equal, worse=worse)
 
 # %% ../nbs/29_results.ipynb #2df32b55
+@documented
 def compare(
     results:pd.DataFrame, # As for `by_dataset`
     metric:str='minority_f1', # A column of scores

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from sklearn.utils.validation import check_is_fitted
+from .core import documented
 from .fields import field_attention
 from .metrics import Space, dcr
 from .models import attention_weights
@@ -117,6 +118,7 @@ def _histograms(ax, column, shares):
     ax.set_xlabel(_missing_note(column, shares).strip())
 
 # %% ../nbs/31_rows.ipynb #6cbd12b0
+@documented
 def marginal_plot(
     real:pd.DataFrame, # Real rows
     synthetic:pd.DataFrame, # Synthetic rows, with the same columns
@@ -161,6 +163,7 @@ _DOTS = dict( # how points of a set look
     synthetic=dict(s=18, marker="x", lw=1.2, zorder=2))
 
 # %% ../nbs/31_rows.ipynb #e4c24cac
+@documented
 def pair_plot(
     real:pd.DataFrame, # Real rows
     synthetic:pd.DataFrame, # Synthetic rows, with the same columns
@@ -226,6 +229,7 @@ def _cells(column, s):
     v[s.notna()] = as_numbers(column, s.dropna())
     return v
 
+@documented
 def associations(
     X:pd.DataFrame, # Rows, `(n, d)`
     schema=None, # `Schema` that says which columns are numbers; default: that of `X`
@@ -244,6 +248,7 @@ def associations(
     return pd.DataFrame(out, X.columns, X.columns)
 
 # %% ../nbs/31_rows.ipynb #c85b117f
+@documented
 def association_heatmap(
     table:pd.DataFrame, # Associations, or differences of them, `(d, d)`
     ax:Axes=None, # Where to draw; default: a new figure
@@ -286,6 +291,7 @@ def _two_components(v):
 _MAP_DOTS = dict( # how points of a set look on the map
     real=dict(s=22, marker="o", lw=0), synthetic=dict(s=18, marker="x", lw=1.2), unseen=dict(s=12, marker="D", lw=0))
 
+@documented
 def row_map(
     real:pd.DataFrame, # Real rows
     synthetic:pd.DataFrame, # Synthetic rows, with the same columns
@@ -326,6 +332,7 @@ def _distance_arrays(distances):
                          f"got {'none' if not d.size else d[~np.isfinite(d)][0]}.")
     return arrays
 
+@documented
 def distance_histogram(
     distances:dict, # For each method or set of rows, its name and its distances, `(n,)`
     ax:Axes=None, # Where to draw; default: a new figure
@@ -354,6 +361,7 @@ def distance_histogram(
     return ax
 
 # %% ../nbs/31_rows.ipynb #4eedfb1c
+@documented
 def distance_ecdf(
     distances:dict, # For each method or set of rows, its name and its distances, `(n,)`
     ax:Axes=None, # Where to draw; default: a new figure
@@ -373,6 +381,7 @@ def distance_ecdf(
     return ax
 
 # %% ../nbs/31_rows.ipynb #5dc27cd6
+@documented
 def dcr_histogram(
     real:pd.DataFrame, # Real rows that the sampler learned, at least two
     synthetic:pd.DataFrame, # Synthetic rows, with the same columns
@@ -394,6 +403,7 @@ def dcr_histogram(
     return distance_histogram(distances, ax)
 
 # %% ../nbs/31_rows.ipynb #963dea20
+@documented
 def loss_curve(
     history, # Training run: `history_` of a fitted sampler
     ax:Axes=None, # Where to draw; default: a new figure
@@ -450,6 +460,7 @@ def _probability_note(ax, i, p, best, text, likeliest):
     other = "" if text == likeliest else f" ({_shown(likeliest)}: {best:.2g})"
     ax.text(max(p, best) + .02, i, f"{p:.2g}{other}", va="center", fontsize=8)
 
+@documented
 def row_probabilities(
     sampler, # A fitted sampler that saw the label first
     X:pd.DataFrame, # One row
@@ -502,6 +513,7 @@ def _attention_by_token(row_model, row, order):
     last_of_name = ends[:-1] + np.array([len(codec.prefix[j]) for j in order[0, 1:]]) - 1
     return np.add.reduceat(weights[last_of_name], ends - length, axis=1)[:, :-1]
 
+@documented
 def row_attention(
     sampler, # A fitted sampler that saw the label first
     X:pd.DataFrame, # One row
@@ -519,6 +531,7 @@ def row_attention(
     return pd.DataFrame(np.where(np.tri(d, dtype=bool), to_fields, np.nan), names[1:], names[:-1])
 
 # %% ../nbs/31_rows.ipynb #0b026a67
+@documented
 def attention_heatmap(
     sampler, # A fitted sampler that saw the label first
     X:pd.DataFrame, # One row
