@@ -145,7 +145,7 @@ def _no_column(table, name):
 
 # %% ../nbs/35_cli.ipynb #cbde15ce
 def _categorical(lists, columns):
-    "Names in the lists of `--categorical`; a column whose name has a comma is given alone."
+    "Names in the lists of `--categorical`; a name with a comma needs a separate option."
     return [name for text in lists for name in ([text] if text in columns else text.split(","))]
 
 def _check_asked(option, names, target, features):
