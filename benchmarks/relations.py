@@ -18,12 +18,13 @@ is the same for fixed combinations of two columns. `shuffled` counts the relatio
 
 `--methods` takes others. SMOTE-NC is SMOTE where no column is categorical; dates count in days. If installed, there are
 `GaussianCopula`, `CTGAN` (both of SDV 2), `mostlyai-engine` (two minutes of training at most), `be_great` and
-`scikit-lm` (Python 3.12). All but SMOTE-NC are fitted to all rows with the label, and draw rows of the rare label. The
-last two start from a language model of a hub. Here they get one of random weights: GPT-2 with four layers of width 128.
-Its vocabulary of at most 1,000 tokens is trained on the table's text, which favours them. They train with a learning
-rate of 1e-3 for 600 updates of 16 rows, and have two minutes to write rows. `valid` is the share of new rows whose
-every cell is possible in the training table. `returned` is the share of the requested rows that the method returned.
-`--most N` takes the N smallest of the real tables. What is in the file is not measured again.
+`scikit-lm` (0.0.2, with Python 3.12 and transformers 5.0 or 5.1). All but SMOTE-NC are fitted to all rows with the
+label, and draw rows of the rare label. The last two start from a language model of a hub. Here they get one of random
+weights: GPT-2 with four layers of width 128. Its vocabulary of at most 1,000 tokens is trained on the table's text,
+which favours them. They train with a learning rate of 1e-3 for 600 updates of 16 rows, and have two minutes to write
+rows. `valid` is the share of new rows whose every cell is possible in the training table. `returned` is the share of
+the requested rows that the method returned. `--most N` takes the N smallest of the real tables. What is in the file is
+not measured again.
 """
 import copy
 import json

@@ -597,7 +597,7 @@ def _by_set(looks, symbol=None):
     return dict(field="set", type="nominal", legend=legend, scale=dict(domain=list(looks), range=list(looks.values())))
 
 _FADED = dict(condition=dict(param="sets", value=1), value=.06)
-_PICK = dict(name="sets", select=dict(type="point", fields=["set"]), bind="legend")
+_PICK = dict(name="sets", select=dict(type="point", fields=["set"], toggle="true"), bind="legend")
 
 # %% ../nbs/31_rows.ipynb #eaa92aaa
 _MOUSE = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"

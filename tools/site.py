@@ -155,7 +155,7 @@ def write_pages(staged, docs):
         meta = front(nb)
         meta.setdefault("output-file", f"{path.stem}.html")
         name = (folder/Path(meta["output-file"]).stem).as_posix()
-        metas[name] = meta | dict(picture=picture(nb), shown=symbols(nb), folder=folder)
+        metas[name] = meta | dict(picture=picture(nb), code=excerpt(nb), shown=symbols(nb), folder=folder)
         text, pictures = as_markdown(nb, meta, folder)
         put(text.encode(), docs/f"{name}.md")
         for picture_name, data in pictures.items(): put(data, docs/folder/picture_name)
@@ -170,6 +170,17 @@ def picture(nb):
     return base64.b64decode(next(found, ""))
 
 
+def excerpt(nb, lines=8, width=46):
+    "The first code of a notebook that calls the package, as a picture."
+    calls = [c.source for c in nb.cells if c.cell_type == "code" and re.search(r"ImbLLM\w*\(|report\(", c.source)]
+    code = [line for line in calls[0].splitlines() if not line.startswith("#|")][:lines] if calls else []
+    if not code: return b""
+    short = [line if len(line) <= width else line[:width - 1] + "…" for line in code]
+    text = "".join(f'<tspan x="12" dy="1.45em">{html.escape(line)}</tspan>' for line in short)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 380 {30 + 19*lines}"><text y="4" font-size="13" '
+            f'font-family="monospace" fill="#1b1f24" xml:space="preserve">{text}</text></svg>').encode()
+
+
 def symbols(nb):
     "What a prepared notebook says of each symbol, by name."
     out = {}
@@ -182,9 +193,9 @@ def symbols(nb):
 # --- pages that have no notebook ---
 
 def card(name, meta, docs):
-    "A tutorial in the gallery."
-    image = f"gallery/{Path(name).name}.png"
-    put(meta["picture"] or (nbs/"images"/"idea.png").read_bytes(), docs/image)
+    "A tutorial in the gallery: its first picture, else its code."
+    image = f"gallery/{Path(name).name}." + ("svg" if meta["code"] and not meta["picture"] else "png")
+    put(meta["picture"] or meta["code"] or (nbs/"images"/"idea.png").read_bytes(), docs/image)
     title = html.escape(meta["title"])
     description = html.escape(re.sub(r"[`*]", "", meta.get("description", "")))
     return f'<a href="{name}.html"><img src="{image}" alt=""><b>{title}</b><span>{description}</span></a>'
