@@ -308,7 +308,7 @@ def measure_rows(
     new:pd.DataFrame, # New rows of the rarest class, `(m, d)`, with the columns of the table
     relabel:bool=False, # Keep them under the label that XGBoost gives them, which has learned the given rows?
 ) -> dict: # As of `measure`, but for the seconds of sampling
-    """Score new rows of a cell's table that were made elsewhere: `measure` without the sampler.
+    """Score new rows of a cell's table from elsewhere: `measure` without the sampler.
 
     `cell.method` may be any name. They replace the given rows of the rarest class if `cell.keep_original` is False or
     the protocol is `'paper'`. Otherwise they top it up to the size of the largest, and extra rows are dropped. Raises

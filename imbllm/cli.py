@@ -145,7 +145,7 @@ def _no_column(table, name):
 
 # %% ../nbs/35_cli.ipynb #cbde15ce
 def _categorical(lists, columns):
-    "Names in the lists of `--categorical`; a column whose name has a comma is given alone."
+    "Names in the lists of `--categorical`; a name with a comma needs a separate option."
     return [name for text in lists for name in ([text] if text in columns else text.split(","))]
 
 def _check_asked(option, names, target, features):
@@ -867,11 +867,10 @@ def _add_method(add):
     add("--llm", metavar="NAME_OR_FILE", help="language model: a hub id, a folder, a GGUF file, or smollm2 (default: a "
         "small one, trained for the table)")
     add("--epochs", metavar="N", type=_at_least(1), help="passes over the rows in training (default: the method's)")
-    add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each row that is kept (default: the "
-        "method's)")
+    add("--candidates", metavar="N", type=_at_least(1), help="rows to draw for each kept row (default: the method's)")
     add("--relations", choices=("auto", "find", "none"), default="auto", help="rules that all given rows keep, such as "
-        "sums, orders of dates and a city's country: found and kept in new rows unless the method has none (auto), "
-        "always (find), or never (default: auto)")
+        "sums, orders of dates and a city's country. New rows keep them: if the method searches for them (auto, the "
+        "default), always (find), or never (none)")
     add("--seed", metavar="N", type=_at_least(0), default=0, help="seed: same table, same seed, same new rows "
         "(default: 0)")
     add("--strategy", type=_strategy, default="auto", help="which classes grow: auto, minority, not minority, not "
@@ -881,21 +880,21 @@ def _add_method(add):
         "may be repeated")
     add("--categorical", metavar="COL[,COL...]", action="append", default=[], help="columns of numbers that are "
         "categories; may be repeated")
-    add("--exclude", metavar="COL[=HOW]", action="append", default=[], help="a column to leave out of learning, such "
-        "as an identifier; HOW new rows have it: key (new unique ones of the same form), missing or drop (the output "
-        "lacks it); may be repeated")
+    add("--exclude", metavar="COL[=HOW]", action="append", default=[], help="a column that the model ignores, such as "
+        "an identifier. HOW sets its new cells: key (new unique ones of the same form), missing, or drop (the output "
+        "lacks the column); may be repeated")
     add("--drop-copies", action="store_true", help="no new row equals a given one in all columns except the target")
 
 def _add_writing(add):
     "Options of `oversample` about its output."
     add("--new-only", action="store_true", help="write new rows only, below the header")
     add("--mark", metavar="COL", help="add this column: True in new rows, False in given ones")
-    add("--passport", metavar="FILE", help="write a line for each new row to this table, too: how probable its label "
-        "is, and which given rows, counted from 0, are the nearest ones")
+    add("--passport", metavar="FILE", help="also write a second table with a line for each new row: the probability of "
+        "its label, and its nearest given rows, counted from 0")
     add("--escape-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with =, +, "
-        "-, @, tab or new line, given ones too: spreadsheets would run them as formulas")
+        "-, @, tab or new line, in given rows, too, because spreadsheets run them as formulas")
     add("--by-parts", metavar="N", type=_at_least(1), help="for Parquet that does not fit in memory: read and write it "
-        "by parts, and learn from N rows, at most, of each class that does not grow")
+        "by parts, and train on at most N rows of each class that does not grow")
     add("--dask", metavar="ADDRESS", help="for a folder of Parquet parts: the workers of this Dask cluster write the "
         "new parts")
     add("--force", action="store_true", help="replace OUT if it exists")
@@ -903,7 +902,7 @@ def _add_writing(add):
 
 def _add_oversample(commands):
     parser = _command(commands, "oversample", _oversample, "add rows of the rare classes to a table in a file",
-        "Add rows of the rare classes to a table. Given rows come first in the output, as they were, to the byte.")
+        "Add rows of the rare classes to a table. Given rows come first in the output, byte for byte.")
     add = parser.add_argument
     add("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard "
         "input; or a folder of Parquet parts")
@@ -959,14 +958,14 @@ def _add_bench(commands):
     add("--report", metavar="DIR", help="print and write tables and figures of the results in DIR")
 
 def _add_advise(commands):
-    parser = _command(commands, "advise", _advise, "say whether oversampling a table pays, and what a new row is worth",
-        "Compare ways to train on a table by cross-validation: as it is, with class weights, with new rows, and more. "
-        "Print the one that pays, the threshold, and how many labelled rows the new ones are worth.")
+    parser = _command(commands, "advise", _advise, "check whether new rows help on a table, and what they are worth",
+        "Compare ways to train on a table by cross-validation: unchanged, with class weights, with new rows, and more. "
+        "Print the one that helps, the threshold, and how many labelled rows the new ones are worth.")
     add = parser.add_argument
     add("input", metavar="IN", help=f"table to read, by its suffix: {', '.join(SUFFIXES)}; or - for standard input")
     add("--target", metavar="COL", required=True, help="column with the label")
     _add_reading(parser)
-    add("--scoring", metavar="SCORE", type=_scoring, default="f1", help="what the threshold is for: f1, "
+    add("--scoring", metavar="SCORE", type=_scoring, default="f1", help="score for the threshold: f1, "
         "balanced_accuracy, accuracy, or the cost of an error per class as JSON: '{\"yes\": 10, \"no\": 1}' "
         "(default: f1, of the rarer of two classes)")
     add("--time-limit", metavar="S", type=_at_least(1), default=300, help="seconds, about (default: 300)")

@@ -35,7 +35,7 @@ def _log_shares(sizes, shares):
     return sum(c * np.logaddexp.reduce(s * log) for s, c in zip(size, count))
 
 class _Search:
-    "A table in which relations are looked for."
+    "A table to search for relations."
     def __init__(self, cells, columns, rng):
         self.cells = cells
         self.codes = cells.codes

@@ -35,7 +35,7 @@ def balanced(
     size:dict, # How many rows each class shall have, `{code: n}`; at least those that it has
     rng:np.random.Generator, # Source of randomness
 ) -> np.ndarray: # Rows, class by class
-    """Repeat the rows of each class until it has the size that is asked for.
+    """Repeat the rows of each class until it has the requested size.
 
     Each row comes as often as any other or once more; a class keeps all its rows.
     """

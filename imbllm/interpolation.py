@@ -22,7 +22,7 @@ def interpolate(
 ) -> np.ndarray: # Numbers between, `(n, k)`
     """Go the share `eps` of the way from `a` to `b`, `(n, k)` in the units of the data.
 
-    Where one of the two is missing (NaN) the cell of `a` is kept. Source: Eq. 5 of the paper.
+    Where one of the two is missing (NaN), the result has the cell of `a`. Source: Eq. 5 of the paper.
     """
     e = eps[:, None]
     return np.where(np.isnan(b), a, a * (1 - e) + np.where(np.isnan(b), 0, b) * e)

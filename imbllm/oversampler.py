@@ -644,7 +644,7 @@ def _without(X, positions):
     return X.iloc[:, rest] if isinstance(X, pd.DataFrame) else X[:, rest]
 
 def _joined(X, kept, frame):
-    "Given rows that are kept, then new ones, in the container of `X`."
+    "The kept given rows, then the new ones, in the container of `X`."
     if isinstance(X, pd.DataFrame):
         frame.columns = X.columns
         return pd.concat([X[kept], frame.astype(X.dtypes)], ignore_index=True)

@@ -235,7 +235,7 @@ def spells(self:RowModel, j):
 
 @patch
 def given_numbers(self:RowModel, conditions):
-    "The numbers that were asked for, in place of those of the nearest codes, `{j: number}`."
+    "The requested numbers, instead of those of the nearest codes, `{j: number}`."
     relations = self.relations
     if relations is None: return {}
     single = {j: c.cells[c.code] for j, c in conditions.items() if c.code in c.cells and j in relations.tied}
@@ -470,7 +470,7 @@ def computing(self:RowModel, settings, n_torch=None):
 
 @patch
 def narrowed(self:RowModel, allowed, numbers=None):
-    "The grammar, narrowed to what `{j: allowed}` admits; `numbers` are given ones that no code has."
+    "The grammar, narrowed to the values that `{j: allowed}` admits; `numbers` are given ones without a code."
     if not allowed and not numbers: return self.grammar
     return Grammar(self.codec, allowed, self.grammar.relations, numbers).to(self.model.device).prepared()
 

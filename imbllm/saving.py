@@ -117,7 +117,7 @@ def _aside(folder): return folder.with_name(f".{folder.name}.old")
 def find_folder(
     name, # Folder, or an id of the hub
 ) -> Path: # A local folder
-    "A local folder, or else one from the hub. Raises `SavedModelError` if it cannot be had."
+    "A local folder, or else one from the hub. Raises `SavedModelError` if there is none."
     path = Path(name)
     if path.is_dir(): return path
     if path.name and _aside(path).is_dir(): return _aside(path)
@@ -208,7 +208,7 @@ def _md(text): return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("|
 # %% ../nbs/20_saving.ipynb #77a16d3a
 @documented
 class Savable:
-    "How an `ImbLLM` is kept: `save`, `load`, `push_to_hub`."
+    "Saving of an `ImbLLM`: `save`, `load`, `push_to_hub`."
     def save(self,
         folder, # Folder to make
         overwrite:bool=False, # Replace it if it exists?
