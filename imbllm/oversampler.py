@@ -353,21 +353,21 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     }
 
     def __init__(self, *,
-        llm:str|os.PathLike|None=None, # `"embedded"`, a hub id, a folder, a GGUF file, or `"smollm2"`
+        llm:str|os.PathLike|None=None, # `"embedded"` (default), a hub id, a folder, a GGUF file, or `"smollm2"`
         preset:str|None=None, # Defaults of the others: `"paper"`, `"great"`, `"predllm"`, `"taptap"` or `"lito"`
         condition:str|None=None, # Prompt: `"yx"` (default) label and feature, `"y"`, `"x"`, `"borderline"` part of row
         permutation:str|None=None, # Order of the fields: `"fix_y"` (default), `"permute_xy"`, or another
         finetune_on:str|None=None, # `"major+minor+interpolate"` (default, equal parts), `"minor+interpolate"`, ...
         temperature:float|None=None, # Of sampling, by default 1: above 1 more varied, below 1 more typical
         candidates:int|None=None, # Rows to draw for each kept one; by default 4, fewer in long rows and large requests
-        verify:str|ClassifierMixin|None=None, # Reject rows by `"label"`, `"bayes"`, `"classifier"`, or your own
+        verify:str|ClassifierMixin|None=None, # Reject rows by: `"none"`, `"label"`, `"bayes"`, `"classifier"`, own
         drop_copies:bool=False, # Draw a row again if it equals a given row, of any class, in every feature?
         epochs:int|None=None, # Passes over real and interpolated rows; default: 150 updates, or more in large tables
         training:Training|None=None, # Other settings of the training, a `Training`
         sampling:Sampling|None=None, # Other settings of the sampling, a `Sampling`
         categorical_features:Sequence|None=None, # Numeric columns to treat as categories: names, positions or mask
         exclude:Sequence|dict|None=None, # Columns to skip: names, positions, a mask; `{name: "key"/"missing"/"drop"}`
-        relations:str|list|None="auto", # Rules between columns: `"auto"` (only without a preset), `"find"`, list, None
+        relations:str|list|None="auto", # Rules between columns: `"auto"` searches without preset; `"find"`, list, None
         sampling_strategy:str|float|dict|list="auto", # Rows of the classes: a share, `{class: number}`, list of classes
         random_state:int|np.random.RandomState|None=None, # Seed; None: other rows at each fit
         device:str="auto", # `"auto"`, `"cpu"`, `"cuda"`, ...
