@@ -558,7 +558,7 @@ def _plain(text): return text.replace(r"\$", "$") # what `_shown` made safe
 def _vega_axis(ax, which):
     "An axis of a figure in Vega-Lite, and a function that writes a position on it; None for plain numbers."
     axis = getattr(ax, f"{which}axis")
-    low, high = getattr(ax, f"get_{which}lim")()
+    low, high = map(float, getattr(ax, f"get_{which}lim")())
     encoding = dict(field=which, type="quantitative", title=_plain(axis.get_label_text()).split("\n"),
                     scale=dict(domain=[low, high], nice=False, zero=False))
     write = axis.get_major_formatter()
