@@ -212,39 +212,6 @@ def own_modes():
                 stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
         yield
 
-# %% ../nbs/10_models.ipynb #17928a1f
-WIDE = 512 # columns from which transposing first pays
-
-def _gradient_of_weight(x, g):
-    "The product of `x` `(n, k)`, transposed, and `g` `(n, m)`: `(k, m)`."
-    k, m = x.shape[1], g.shape[1]
-    if 2 * k <= m: return x.t().contiguous() @ g
-    if 2 * m <= k: return (g.t().contiguous() @ x).t()
-    return x.t() @ g
-
-class _Projected(torch.autograd.Function):
-    "A linear map of rows `x` `(n, k)` by a `weight` `(k, m)`."
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return torch.addmm(bias, x, weight)
-
-    @staticmethod
-    def backward(ctx, g):
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        found = lambda: g @ weight.t(), lambda: _gradient_of_weight(x, g), lambda: g.sum(0)
-        return tuple(f() if w else None for f, w in zip(found, wanted))
-
-class Projection(Conv1D):
-    "GPT-2's linear map; in bfloat16 on a CPU the gradient of a wide weight takes less time."
-    def forward(self, x):
-        rows = x.reshape(-1, x.shape[-1])
-        low = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
-        if not low or min(*self.weight.shape, 2 * len(rows)) < WIDE: return super().forward(x)
-        cast = [v.to(torch.get_autocast_dtype("cpu")) for v in (rows, self.weight, self.bias)]
-        return _Projected.apply(*cast).view(*x.shape[:-1], self.nf)
-
 # %% ../nbs/10_models.ipynb #5b0138c8
 def _without_functions(model):
     "Turn off dropout that other families' layers call as a function, because no key can control it."
@@ -258,7 +225,6 @@ def quicker(model):
         for name, child in part.named_children():
             if type(child) is NewGELUActivation: setattr(part, name, Activation())
             if type(child) is nn.Dropout: setattr(part, name, Dropout(child.p).train(child.training))
-            if type(child) is Conv1D: child.__class__ = Projection
     if type(model).__name__ not in PLAIN_HEADS: _without_functions(model)
     return usual_attention(model)
 
