@@ -24,7 +24,6 @@ from speed import AT_ONCE, TRAIN, make_model, train_ours, training_table, write
 from study import RESULTS, apart, serve_one
 
 PARTS = {"trimmed vocabulary": "training sampling", "bfloat16": "training sampling", "fused activation": "training sampling", "cheap masks of dropout": "training", "written-out attention": "training", "fused AdamW": "training",
-         "quick gradients of weights": "training",
          "rows of like length together": "training", "pieces end to end": "sampling"}
 TRIED = {"compiled layers": "training", "8 rows at a time": "training", "128 rows at a time": "training", "32 rows at a time": "sampling", "512 rows at a time": "sampling", "a process per core": "sampling", "matrices in int8": "sampling",
          "every field guessed right": "sampling"}
@@ -66,7 +65,6 @@ def arranged(part):
     if part == "pieces end to end": sampling.row_feeder = lambda model, n, longest: models.Padded(model, n)
     if part == "cheap masks of dropout": models.Dropout = torch.nn.Dropout
     if part == "written-out attention": models.SHORT = 0
-    if part == "quick gradients of weights": models.WIDE = 10**9
     if part == "fused activation": models.NewGELUActivation = type(None)
     return dict(bf16=False) if part == "bfloat16" else {}
 
