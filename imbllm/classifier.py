@@ -7,6 +7,7 @@ __all__ = ['ARMS', 'opinion_pool', 'Arm', 'ImbLLMClassifier', 'taught_rows']
 
 # %% ../nbs/22_classifier.ipynb #ff79e4b8
 import time
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -588,19 +589,19 @@ class ImbLLMClassifier(ClassifierMixin, BaseEstimator):
     }
 
     def __init__(self,
-        estimator=None, # Any classifier of scikit-learn with `predict_proba`; default: XGBoost
+        estimator:ClassifierMixin|Pipeline|None=None, # Any classifier with `predict_proba`; default: XGBoost
         *,
-        sampler=None, # An `ImbLLM`; default: `ImbLLM()`
-        arms="auto", # Which of `ARMS` to choose among: `"auto"` for all, names, or one name
-        cv=5, # Folds to choose on
-        scoring=None, # `"f1"`, `"balanced_accuracy"`, a scorer of labels, or the cost of missing a row of each class
-        criterion="average_precision", # By what to choose: `"average_precision"` or `"log_loss"`
-        calibrate=None, # Probabilities at natural prevalence, calibrated? `None`: where rows are held out
-        time_limit=None, # Seconds: folds and arms that do not fit in are left out, those that do more first
-        weight=None, # Of the language model's opinion, in [0, 1]; default: .5 with a `context_weight`, else the arm's
-        context_weight=None, # Of the in-context opinion, up to 1 - `weight`; default: 0 with a `weight`, else the arm's
-        orders=4, # Over how many orders of the features that opinion is averaged
-        random_state=None, # Seed of the sampler (if it is the default), the classifier (likewise), orders and folds
+        sampler:ImbLLM|None=None, # An `ImbLLM`; default: `ImbLLM()`
+        arms:str|Sequence="auto", # Which of `ARMS` to choose among: `"auto"` for all, names, or one name
+        cv:int=5, # Folds to choose on
+        scoring:str|dict|Callable|None=None, # `"f1"`, a scorer of labels, or what errors cost: `{label: cost}`
+        criterion:str="average_precision", # By what to choose: `"average_precision"` or `"log_loss"`
+        calibrate:bool|None=None, # Probabilities at natural prevalence, calibrated? `None`: where rows are held out
+        time_limit:float|None=None, # Seconds: folds and arms that do not fit in are left out, those that do more first
+        weight:float|None=None, # Of the language model's opinion; default: .5 with a `context_weight`, or the arm's
+        context_weight:float|None=None, # Of the in-context opinion; default: 0 with a `weight`, or the arm's
+        orders:int=4, # Over how many orders of the features that opinion is averaged
+        random_state:int|np.random.RandomState|None=None, # Seed of default sampler and classifier, orders and folds
     ):
         store_attr(store_args=False)
 
