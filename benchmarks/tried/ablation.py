@@ -2,10 +2,8 @@
 
     python benchmarks/tried/ablation.py
 
-The table is `make_income`, whose joint distribution is known. Fine-tune on the minority of 6,000 rows, then measure the
-mean negative log-likelihood (nats per row) on 1,500 fresh minority rows. `dependence` is its increase when the columns
-of those rows are shuffled independently; it is 0 for a model that knows marginals only. No classifier and no test table
-is involved.
+On `make_income`, whose joint distribution is known: fine-tune on the minority of 6,000 rows, then measure on 1,500 fresh minority rows the mean negative log-likelihood (nats per row), and
+how much it rises when the columns of those rows are shuffled independently (`dependence`, 0 for a model that knows marginals only). No classifier and no test table is involved.
 """
 import functools, time
 from pathlib import Path

@@ -2,11 +2,8 @@
 
     python benchmarks/tried/ceiling.py
 
-The table is `make_income`, whose joint distribution is known, with five rare rows in a hundred in training and test.
-XGBoost learns the table alone, and with new rows: from the *true* distribution of the rare class, from `ImbLLM`,
-copies, and rows with swapped cells. No method that writes rows can know more than the truth, so these are ceilings for
-all of them. `true rows, minority x 5` has four more real ones for each, which is what *Original* has over *Imbalance*
-elsewhere.
+On `make_income`, whose joint distribution is known, five in a hundred rows rare in training and test: XGBoost learns the table alone, with rows drawn anew from the *true* distribution of the rare class, with those of `ImbLLM`, with copies, and with swapped cells. No method that writes
+rows can know more than the truth, so these are ceilings for all of them. `true rows, minority x 5` has four more real ones for each, which is what *Original* has over *Imbalance* elsewhere.
 """
 import math, warnings
 from pathlib import Path

@@ -2,12 +2,9 @@
 
     python benchmarks/tried/grammar.py
 
-Fine-tune on whole sentences of the 300 minority rows of `make_income` (and of interpolated ones). Then sample 2,000
-rows under the grammar, and freely until 2,000 are parsed. `unfinished`, `wrong_columns` and `wrong_value` are shares of
-what was written freely. Two-sample tests: `auc` of XGBoost between the two samples (five folds), and `p`, its
-permutation p-value (100 permutations). `p_columns` is the least p-value over the columns (Kolmogorov-Smirnov or
-chi-squared), times their number. `nats` are mean negative log-probabilities under the true distribution: of fresh true
-rows, of rows under the grammar, and of free ones. `null` rows compare two samples under the grammar with each other.
+Fine-tune on whole sentences of the 300 minority rows of `make_income` (and of interpolated ones), then sample 2,000 rows under the grammar, and freely until 2,000 could be parsed. `unfinished`, `wrong_columns` and `wrong_value` are shares of
+what was written freely. Two-sample tests: `auc` of XGBoost telling the two samples apart (five folds), `p` its permutation p-value (100 permutations), and `p_columns` the least p-value over the columns (Kolmogorov-Smirnov or
+chi-squared), times their number. `nats` are mean negative log-probabilities under the true distribution: of fresh true rows, of rows under the grammar, and of free ones. `null` rows compare two samples under the grammar with each other.
 """
 import time
 from pathlib import Path

