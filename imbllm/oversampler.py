@@ -631,6 +631,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
         self._check_fitted()
         if label is None: return min(self.row_model_.counts, key=lambda c: self.row_model_.counts[c][0].sum())
         known = self.classes_.tolist()
+        if not pd.api.types.is_scalar(label):
+            raise ValueError(f"label must be one of the classes {known}; got {type(label).__name__}.")
         if label not in known:
             raise ValueError(f"label must be one of the classes that the model was fine-tuned on, {known}; "
                              f"got {as_python(label)!r}.")
