@@ -105,7 +105,7 @@ def qualified(
 # %% ../nbs/17_settings.ipynb #f3a8573e
 DEFAULTS = dict(
     llm="embedded", condition="yx", permutation="fix_y", finetune_on="major+minor+interpolate", temperature=1.,
-    verify="none", candidates=4, critic="language model", keep_original=True, rarest_only=False, constrained=True,
+    verify="none", candidates=4, critic="in context", keep_original=True, rarest_only=False, constrained=True,
     prompts="quota", interpolation="neighbors", interpolate_categories=True, fresh_interpolation=True,
     trim_vocabulary=True, relations="auto")
 
