@@ -9,6 +9,9 @@ fitted once; the same candidates are chosen from by each critic, with the same n
 probabilities on the test rows stay in FOLDER beside those of the language model and of the network in context, so that
 `--show`, which makes the file of results, can pool them in any way. Weights and strengths are chosen on the tables of
 the group `choosing` alone.
+
+The group `large` has those tables of benchmarks/natural.py with 4,400 rows and more that nobody looked at before the
+default was settled, up to 6,000 rows of each. There only the critics are compared.
 """
 import time
 from itertools import product
@@ -21,7 +24,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 from xgboost import XGBClassifier
 
-from imbllm import ImbLLM
+from imbllm import ImbLLM, Sampling
 from imbllm.candidates import Candidates, choose
 from imbllm.classifier import opinion_pool
 from imbllm.datasets import dataset_names
@@ -29,6 +32,7 @@ from imbllm.incontext import InContextClassifier
 from imbllm.metrics import classification_scores
 from imbllm.serialization import Rows
 from imbllm.tables import decode_table
+import natural
 from critics import linear
 from levers import CHOOSING, CONFIRMING, fetched
 from study import Task, arguments, once, save, stamped
@@ -36,15 +40,29 @@ from study import Task, arguments, once, save, stamped
 STRENGTHS = { # of the language model's log-odds, and of the network's
     "none": (0, 0), "language model": (.5, 0), "language model, 1": (1, 0), "in context": (0, .5),
     "in context, 1": (0, 1), "in context, 2": (0, 2), "both": (.5, .5), "both, halves": (.25, .25), "both, 1": (1, 1)}
+LARGE = ["AER/SmokeBan", "modeldata/wa_churn", "carData/MplsStops", "wooldridge/happiness", "Stat2Data/YouthRisk",
+         "wooldridge/alcohol", "wooldridge/k401ksubs", "DAAG/nassCDS", "modeldata/lending_club", "carData/Arrests",
+         "sampleSelection/nlswork", "AER/NMES1988"]
+MOST = 6000 # rows of a large table
 SMALL = dict(n_estimators=50, max_depth=3)
 TAUGHT = 3000 # candidates of each class that the teacher judges
+
+def large_file(folder, name):
+    "The file of a large table, with at most so many of its rows."
+    path = folder / f"{name.replace('/', '-')}.csv"
+    if not path.exists():
+        X, y = natural.fetched(name)
+        table = X.drop(columns="idNum", errors="ignore").assign(label=y.map({0: "common", 1: "rare"}))
+        table.sample(min(MOST, len(table)), random_state=0).to_csv(path, index=False)
+    return f"{path}:label"
 
 class Fitted:
     "A sampler that was fitted on a task, its candidates, and what both critics say of them."
     def __init__(self, task):
         self.task = task
         self.seconds = {}
-        self.sampler = self.timed("fit", ImbLLM(random_state=task.seed, verbose=0).fit, task.X, pd.Series(task.y))
+        own = ImbLLM(random_state=task.seed, verbose=0, sampling=Sampling(critic="language model"))
+        self.sampler = self.timed("fit", own.fit, task.X, pd.Series(task.y))
         self.model = self.sampler.row_model_
         codes = self.sampler.encode(task.X).codes[:, 1:]
         self.known = {row.tobytes() for row in np.c_[task.code, codes]}
@@ -129,7 +147,7 @@ def with_teacher(fitted, rebalanced):
     return found | {"rows: language model, small": trained_proba(task, rebalanced, **SMALL),
                     "rows: nothing, small": trained_proba(task, {}, **SMALL)}
 
-def measured(name, seed):
+def measured(name, seed, only_rows):
     "Probabilities of every judge on the test rows of a cell, the labels, and seconds."
     task = Task(name, seed)
     fitted = Fitted(task)
@@ -139,6 +157,7 @@ def measured(name, seed):
     rows = {arm: {c: fitted.chosen(parts[c], strengths) for c in wanted} for arm, strengths in STRENGTHS.items()}
     found = {f"rows: {arm}": trained_proba(task, frames) for arm, frames in rows.items()}
     found["rows: nothing"] = trained_proba(task, {})
+    if only_rows: return found, task, fitted.seconds
     found["language model"] = fitted.timed("opinion", fitted.sampler.label_proba, task.X_test, 4, 0)
     judge = InContextClassifier(4, random_state=seed).fit(task.X, task.code)
     prior = sizes / sizes.sum()
@@ -146,11 +165,11 @@ def measured(name, seed):
     found |= with_teacher(fitted, rows["language model"])
     return found, task, fitted.seconds
 
-def cell(path, name, seed):
+def cell(path, name, seed, only_rows):
     "Measure a cell and write it, unless it is there."
     if path.exists(): return
     start = time.perf_counter()
-    found, task, seconds = measured(name, seed)
+    found, task, seconds = measured(name, seed, only_rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     seconds["all"] = time.perf_counter() - start
     np.savez_compressed(path.with_suffix(".part.npz"), code=task.code_test, rare=task.rare, **{
@@ -169,6 +188,7 @@ def pooled(p, own, other, weights):
 def arms(found):
     "Probabilities of everything that is compared: what was measured, and pools."
     p = {name[2:]: found[name] for name in found if name.startswith("p/")}
+    if "in context" not in p: return p
     for rows in ("nothing", "language model", "in context", "both"):
         for weights in POOLS:
             name = f"pool: {rows}, {weights[0]:g} language model, {weights[1]:g} in context"
@@ -183,10 +203,15 @@ def line(name, seed):
     p = linear(task.X[there], rare, task.X_test[there], seed)
     return dict(average_precision=average_precision_score(truth, p), roc_auc=roc_auc_score(truth, p))
 
+GROUPS = {"choosing": CHOOSING, "confirming": CONFIRMING, "large": LARGE}
+
+def place(name): return name.replace("/", "~")
+
 def scored(path, files):
     "Scores of all arms of a cell, as rows of the file of results."
-    name, _, seed = path.stem.rpartition("-")
-    group = "choosing" if name in CHOOSING else "confirming" if name in CONFIRMING else "paper"
+    stem, _, seed = path.stem.rpartition("-")
+    name = {place(n): n for n in files}.get(stem, stem)
+    group = next((group for group, names in GROUPS.items() if name in names), "paper")
     with np.load(path) as found:
         about = dict(dataset=name, group=group, seed=int(seed), rare=int(found["given"].min()))
         seconds = {k[2:]: float(found[k]) for k in found if k.startswith("s/")}
@@ -198,14 +223,15 @@ def scored(path, files):
     return [about | dict(arm=arm) | {k: scores.get(k) for k in kept} for arm, scores in every.items()] + timed
 
 def main():
-    names = [*CHOOSING, *CONFIRMING, *dataset_names()]
+    names = [*CHOOSING, *CONFIRMING, *dataset_names(), *LARGE]
     args = arguments(__doc__, out=Path, seeds=[0, 1, 2], tables=names, minutes=1e9, show=False)
     files = fetched(args.out / "tables")
+    files |= {name: large_file(args.out / "tables", name) for name in LARGE}
     torch.set_num_threads(1)
     start = time.monotonic()
     for seed, name in product(args.seeds, args.tables):
         if args.show or time.monotonic() - start > 60 * args.minutes: break
-        cell(args.out / f"{name}-{seed}.npz", files.get(name, name), seed)
+        cell(args.out / f"{place(name)}-{seed}.npz", files.get(name, name), seed, name in LARGE)
     rows = [row | stamped("critic_choice.py") for path in sorted(args.out.glob("*.npz")) for row in scored(path, files)]
     save(rows, args.results / "critic_choice.csv", ["dataset", "seed", "arm"])
 

