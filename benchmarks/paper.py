@@ -48,10 +48,12 @@ def studies():
     "Cells by study, the most wanted first."
     table_two = every_method(range(3), classifiers=THREE)
     ratios = [f"ImbLLM-plain(interpolation_ratio={r})" for r in (.1, .25, .5, .75)]
+    critic = [f"{method}(critic=language model)" for method in OURS]
     return {
         "table II": table_two,
         "table II, more seeds": every_method(range(3, 10)),
         "published protocol": grid(dataset_names(), PUBLISHED, [0, 1, 2], protocol="published"),
+        "critic": [c for s in range(10) for c in grid(dataset_names(), critic, [s], classifiers=THREE)],
         "figure 5": grid(FEW + MORE, ratios, [0, 1, 2]),
         "figure 6": [c for tables in (FEW, MORE) for c in grid(tables, FIGURE_6, [0, 1, 2], q=SHARES)],
         "figure 7": [c for c in table_two if c.seed == 0 and c.dataset in TWO and c.method in FIGURE_7]}
